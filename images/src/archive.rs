@@ -39,12 +39,14 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The compiler reported errors.
-    #[error("{package} does not build for {target}; see the messages of the compiler above")]
+    #[error("{package} does not build for {target}:\n{messages}")]
     Build {
         /// Name of the package.
         package: String,
         /// Target triple.
         target: &'static str,
+        /// What the compiler printed.
+        messages: String,
     },
     /// The target is not installed and cannot be added.
     #[error("the Rust target {0} is not installed; run `rustup target add {0}`")]

@@ -18,7 +18,7 @@ use std::{
 pub use archive::ImageError;
 pub use index::{Index, Origin, PlatformImage, index};
 pub use pack::{File, gzip, normalize, sha256, tar};
-pub use program::{Checkout, cargo, install};
+pub use program::{Checkout, cargo, install, tied};
 pub use target::{Here, Machine, Target};
 
 /// User and group of every image, by number: an image has no file with names for them.

@@ -2,11 +2,12 @@
 
 use std::{
     env,
+    ffi::{OsStr, OsString},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-use crate::{Here, Image, ImageError, Profile, Target, target, workspace};
+use crate::{Here, Image, ImageError, Machine, Profile, Target, target, workspace};
 
 /// Sources, and where cargo puts what it builds from them.
 #[derive(Clone, Debug)]
@@ -30,7 +31,10 @@ impl Checkout {
     pub fn build(&self, package: &str, target: Target, profile: Profile) -> Result<PathBuf, ImageError> {
         install(target)?;
         let triple = target.triple();
-        let mut command = cargo();
+        let mut command = match profile {
+            Profile::Release => cargo(),
+            Profile::Test => outside_packages(tied(cargo_path())),
+        };
         command.args(["build", "--locked", "--quiet", "--profile", profile.name()]);
         command.args(["--target", triple]);
         for package in packages(package, profile) {
@@ -48,9 +52,11 @@ impl Checkout {
                 command.env(variable, value);
             }
         }
-        let status = command.status().map_err(ImageError::run("cargo"))?;
-        if !status.success() {
-            return Err(ImageError::Build { package: package.to_owned(), target: triple });
+        // Captured: tests that run meanwhile print to the same terminal.
+        let output = command.output().map_err(ImageError::run("cargo"))?;
+        if !output.status.success() {
+            let messages = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+            return Err(ImageError::Build { package: package.to_owned(), target: triple, messages });
         }
         Ok(self.target.join(triple).join(profile.name()).join(package))
     }
@@ -105,7 +111,15 @@ fn packages(package: &str, profile: Profile) -> Vec<&str> {
 /// A cargo as a shell would start it: without the variables about packages that `cargo run` and `cargo test` set,
 /// because build scripts that depend on them would run again each time.
 pub fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    outside_packages(Command::new(cargo_path()))
+}
+
+fn cargo_path() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The command without the variables about packages.
+fn outside_packages(mut command: Command) -> Command {
     let set_by_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -113,6 +127,17 @@ pub fn cargo() -> Command {
             command.env_remove(name);
         }
     }
+    command
+}
+
+/// A program that ends with the thread that starts it, where `setpriv` is installed: a run of tests that fails or is
+/// killed leaves no build behind.
+pub fn tied(program: impl AsRef<OsStr>) -> Command {
+    if !Here.has("setpriv") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
     command
 }
 
@@ -137,7 +162,7 @@ pub fn install(target: Target) -> Result<(), ImageError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{io::Read, path::Path, thread};
 
     use super::*;
 
@@ -160,5 +185,22 @@ mod tests {
         assert_eq!(names("/home/me/portlane", "/home/me/portlane/target"), expected);
         assert_eq!(names("/home/me/portlane", "/var/cache/portlane"), expected);
         assert_eq!(names("/srv/x", "/srv/x/build"), expected);
+    }
+
+    #[test]
+    fn a_tied_program_ends_with_the_thread_that_starts_it() {
+        if !Here.has("setpriv") {
+            return;
+        }
+        let starter = thread::spawn(|| {
+            let mut command = tied("sh");
+            command.args(["-c", "echo; exec sleep 60"]).stdout(Stdio::piped());
+            let mut child = command.spawn().expect("a program");
+            let output = child.stdout.as_mut().expect("a pipe");
+            output.read_exact(&mut [0]).expect("the program runs");
+            child
+        });
+        let mut child = starter.join().expect("the thread ends");
+        assert!(!child.wait().expect("the program ends").success(), "the program ended by itself");
     }
 }

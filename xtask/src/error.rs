@@ -15,7 +15,7 @@ pub(crate) use self::{book::BookError, release::ReleaseError};
 pub(crate) enum TaskError {
     #[error(transparent)]
     Build(#[from] programs::BuildError),
-    #[error("the thread that builds the programs of Kubernetes has panicked")]
+    #[error("a thread that builds in the background has panicked")]
     Builder,
     #[error(transparent)]
     Packages(#[from] programs::PackageError),

@@ -1,9 +1,9 @@
-//! Builds the released images and prints their sizes.
+//! Builds the released images and prints their sizes; builds the images of the node tests.
 
 use clap::ValueEnum;
 use images::Image;
 
-use crate::error::TaskError;
+use crate::{background::Background, error::TaskError};
 
 /// Platform of an image.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -34,4 +34,16 @@ pub(crate) fn run(platform: Option<Platform>) -> Result<(), TaskError> {
         );
     }
     Ok(())
+}
+
+/// Builds the images of the node tests while the caller continues.
+pub(crate) fn build_in_background() -> Result<Background, TaskError> {
+    let platform = images::Platform::here();
+    // Not in the background, because rustup prints what it does.
+    images::install(platform.into())?;
+    Ok(Background::start(move || {
+        // The programs of all images are compiled at once.
+        images::build(Image::Pause, platform, images::Profile::Test)?;
+        Ok(())
+    }))
 }

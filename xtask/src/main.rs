@@ -1,5 +1,6 @@
 //! `cargo xtask`: setup, tests by tier, images, releases, the site of the documentation, a node for experiments.
 
+mod background;
 mod book;
 mod error;
 mod image;

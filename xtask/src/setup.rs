@@ -1,14 +1,10 @@
 //! Everything that tests need besides Rust: packages of the operating system and programs of Kubernetes.
 
-use std::{
-    sync::mpsc::{self, Receiver},
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use harness::programs::{self, BuildError, Module};
 
-use crate::{error::TaskError, tier::Tier};
+use crate::{background::Background, error::TaskError, tier::Tier};
 
 /// Installs and builds what these tiers need. Safe to run again, and twice at once.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
@@ -53,27 +49,10 @@ impl Setup {
 
     /// Builds the missing programs of these tiers while the caller continues.
     pub(crate) fn build_in_background(self, tiers: &[Tier]) -> Background {
-        let (sender, built) = mpsc::channel();
         let tiers = tiers.to_vec();
-        thread::spawn(move || {
-            let started = Instant::now();
-            let result = tiers.into_iter().try_for_each(|tier| self.build(tier));
-            // The run may have ended meanwhile.
-            let _ = sender.send(result.map(|()| started.elapsed()));
-        });
-        Background { built }
-    }
-}
-
-/// A build that runs beside the tests. The compiler ends with this process.
-#[derive(Debug)]
-pub(crate) struct Background {
-    built: Receiver<Result<Duration, BuildError>>,
-}
-
-impl Background {
-    /// Waits until all programs are built, once. Returns how long the build took.
-    pub(crate) fn wait(&self) -> Result<Duration, TaskError> {
-        self.built.recv().map_err(|_| TaskError::Builder)?.map_err(TaskError::from)
+        Background::start(move || {
+            tiers.into_iter().try_for_each(|tier| self.build(tier))?;
+            Ok(())
+        })
     }
 }

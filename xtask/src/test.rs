@@ -25,15 +25,12 @@ mod tokens;
 use std::{env, path::Path, process::Stdio, thread, time::Instant};
 
 use self::{binary::TestBinary, machine::Watch, summary::Summary};
-use crate::{
-    error::TaskError,
-    setup::{self, Background},
-    tier::Tier,
-};
+use crate::{background::Background, error::TaskError, image, setup, tier::Tier};
 
 /// Runs the tests of these tiers. The first test program that fails ends the run.
 ///
-/// Programs of Kubernetes are built beside the compilation and the tier that needs none of them.
+/// Programs of Kubernetes are built beside the compilation and the tier that needs none of them, images beside the
+/// tests that start no node.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
     let mut summary = Summary::default();
     let started = Instant::now();
@@ -57,36 +54,41 @@ fn run_tiers(tiers: &[Tier], summary: &mut Summary) -> Result<(), TaskError> {
     }
     let tests = summary.measure("compile", compile)?;
     let under_test = summary.measure("programs under test", programs::build)?;
-    let mut is_prepared = false;
+    let mut images = if tiers.contains(&Tier::Node) { Some(image::build_in_background()?) } else { None };
     for tier in tiers {
-        if *tier != Tier::Pure && !std::mem::replace(&mut is_prepared, true) {
-            prepare(tiers, programs.as_ref(), summary)?;
+        if *tier != Tier::Pure {
+            wait("programs", programs.take(), summary)?;
         }
         let started = Instant::now();
-        let done = run_tier(*tier, &tests, &under_test, summary);
+        let done = run_tier(*tier, &tests, &under_test, &mut images, summary);
         summary.step(tier.name(), started.elapsed());
         done?;
     }
     Ok(())
 }
 
-/// Compiles the images, then waits for the programs of Kubernetes: no compiler runs beside tests that have deadlines.
-fn prepare(tiers: &[Tier], programs: Option<&Background>, summary: &mut Summary) -> Result<(), TaskError> {
-    if tiers.contains(&Tier::Node) {
-        let image = images::Image::Pause;
-        summary.measure("images", || images::build(image, images::Platform::here(), images::Profile::Test))?;
-    }
-    if let Some(programs) = programs {
-        let built = summary.measure("wait for programs", || programs.wait())?;
-        summary.step("build of programs, in the background", built);
-    }
+/// Waits for a build, unless that was done before.
+fn wait(what: &str, build: Option<Background>, summary: &mut Summary) -> Result<(), TaskError> {
+    let Some(build) = build else { return Ok(()) };
+    let built = summary.measure(&format!("wait for {what}"), || build.wait())?;
+    summary.step(&format!("build of {what}, in the background"), built);
     Ok(())
 }
 
-fn run_tier(tier: Tier, tests: &[TestBinary], programs: &Path, summary: &mut Summary) -> Result<(), TaskError> {
+fn run_tier(
+    tier: Tier,
+    tests: &[TestBinary],
+    programs: &Path,
+    images: &mut Option<Background>,
+    summary: &mut Summary,
+) -> Result<(), TaskError> {
     let step = |name: &str| format!("  {}  {name}", tier.name());
     let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), requested_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
+        if test.starts_nodes() {
+            // Even a build of the lowest priority would take the CPU of pods that request none.
+            wait("images", images.take(), summary)?;
+        }
         for part in test.parts() {
             let (times, done) = summary.measure(&step(&part.0), || test.run(&part, threads, programs));
             summary.tests(tier, times);

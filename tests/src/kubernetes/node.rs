@@ -30,7 +30,7 @@ const IMAGES: [Image; 4] = [Image::Pause, Image::Proxy, Image::Operator, Image::
 /// Builds the images of every node.
 ///
 /// # Panics
-/// An image does not build; the compiler's messages stand above.
+/// An image does not build; the panic's message has those of the compiler.
 fn archives(profile: Profile) -> Vec<PathBuf> {
     let archive = |image| images::build(image, Platform::here(), profile).unwrap_or_else(|error| panic!("{error}"));
     IMAGES.into_iter().map(|image| archive(image).path).collect()

@@ -13,17 +13,13 @@ use super::{Module, Tool, is_program, packages::is_installed, report};
 /// Lines of the compiler's output that an error repeats.
 const MESSAGES: usize = 40;
 
-/// Words that go in front of `go`, each used where its program is installed. `nice` leaves the cores to the tests that
-/// run meanwhile. `setpriv` ends the compiler with this process, so that a failed run leaves no build behind.
-const LAUNCHERS: [&[&str]; 2] = [&["nice", "-n", "10"], &["setpriv", "--pdeathsig", "TERM", "--"]];
-
 /// Why a program could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Go is missing.
     #[error("go is not on the PATH; the programs of Kubernetes are built from source: install Go 1.26 or later")]
     NoGo,
-    /// Go, or a launcher in front of `go`, does not start.
+    /// Go, or `setpriv` in front of it, does not start.
     #[error("cannot run go in {path}")]
     Start {
         /// Working directory of the build.
@@ -109,7 +105,7 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
     let fresh = unfinished(tool, folder);
     let flags = module.linker_flags();
     let build = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &flags, "-o"];
-    run(module, tool, go().args(build).arg(&fresh).arg(tool.package))?;
+    run(module, tool, images::tied("go").args(build).arg(&fresh).arg(tool.package))?;
     let program = folder.join(tool.program);
     fs::rename(&fresh, &program).map_err(|source| BuildError::Cache { path: program, source })?;
     report(&format!("{}: {} built in {} s", module.name, tool.program, started.elapsed().as_secs()));
@@ -118,7 +114,8 @@ fn compile(module: &Module, tool: &Tool, folder: &Path) -> Result<(), BuildError
 
 /// Copies a file of the sources, which the build of a program has downloaded.
 fn copy(module: &Module, source: &str, tool: &Tool, folder: &Path) -> Result<(), BuildError> {
-    let sources = run(module, tool, go().args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", source]))?;
+    let sources =
+        run(module, tool, images::tied("go").args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", source]))?;
     let file = Path::new(sources.trim()).join(tool.package);
     let (fresh, copied) = (unfinished(tool, folder), folder.join(tool.program));
     fs::copy(&file, &fresh).map_err(|source| BuildError::Cache { path: file, source })?;
@@ -153,20 +150,6 @@ fn run(module: &Module, tool: &Tool, go: &mut Command) -> Result<String, BuildEr
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// `go` behind its launchers.
-fn go() -> Command {
-    let mut words = launchers(is_installed).into_iter().chain(["go"]);
-    let mut command = Command::new(words.next().unwrap_or("go"));
-    command.args(words);
-    command
-}
-
-/// The words in front of `go`, if only programs that satisfy `installed` may be run.
-fn launchers(installed: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let usable = |words: &&[&str]| words.first().is_some_and(|program| installed(program));
-    LAUNCHERS.into_iter().filter(usable).flatten().copied().collect()
-}
-
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
@@ -175,13 +158,6 @@ fn last_lines(text: &str, count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn go_runs_behind_the_launchers_that_are_installed() {
-        assert_eq!(launchers(|_| true), ["nice", "-n", "10", "setpriv", "--pdeathsig", "TERM", "--"]);
-        assert_eq!(launchers(|program| program == "nice"), ["nice", "-n", "10"]);
-        assert!(launchers(|_| false).is_empty());
-    }
 
     #[test]
     fn an_error_repeats_the_last_lines_only() {

@@ -17,9 +17,12 @@ use crate::{error::TaskError, tier::Tier};
 /// Longest wait for output after the end of a program. A process that outlives its test may keep the pipe open.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
+/// The program that starts nodes.
+const NODE: &str = "tests: node";
+
 /// The program whose tests run in two parts, and the module that is the second of them: a hostile pod takes the CPU that
 /// tests beside it need within their deadlines, and what it attacks needs theirs.
-const PARTED: (&str, &str) = ("tests: node", "hostile::");
+const PARTED: (&str, &str) = (NODE, "hostile::");
 
 /// Tests of one program that run at once: their name in the summary, and the arguments that choose them.
 pub(crate) type Part = (String, Vec<&'static str>);
@@ -59,6 +62,11 @@ impl TestBinary {
             folder,
             executable,
         })
+    }
+
+    /// Whether tests of the program start nodes, which run the images.
+    pub(crate) fn starts_nodes(&self) -> bool {
+        self.label == NODE
     }
 
     /// The parts of the program, which run one after the other.
@@ -187,6 +195,15 @@ mod tests {
         };
         assert_eq!(parts("node"), [vec!["--skip", "hostile::"], vec!["hostile::"]]);
         assert_eq!(parts("peers"), [Vec::<&str>::new()]);
+    }
+
+    #[test]
+    fn of_the_programs_of_the_node_tier_one_waits_for_images() {
+        let starts_nodes = |target| {
+            let line = artifact("tests", target, true, r#""/w/target/debug/deps/tests-1""#);
+            TestBinary::parse(&line, Path::new("/w")).expect("a test program").starts_nodes()
+        };
+        assert_eq!(["odd", "peers", "node"].map(starts_nodes), [false, false, true]);
     }
 
     #[test]
