@@ -146,7 +146,7 @@ fn a_node_whose_holder_is_killed_leaves_nothing() {
     if Holder::is_this() {
         hold();
     }
-    if shared::node_with_a_host().is_none() {
+    if !shared::are_nodes_ours() {
         return;
     }
     let mut held = Held::by("harness_itself::a_node_whose_holder_is_killed_leaves_nothing");
@@ -163,7 +163,7 @@ fn a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps() {
     if Holder::is_this() {
         hold();
     }
-    if shared::node_with_a_host().is_none() {
+    if !shared::are_nodes_ours() {
         return;
     }
     let held = Held::by("harness_itself::a_node_whose_keeper_is_killed_ends_and_the_next_one_sweeps");
