@@ -107,10 +107,8 @@ impl<'a> Siege<'a> {
     /// Installs everything on a node of the caller's own, and waits until it works.
     #[track_caller]
     pub fn prepare(node: &'a Node) -> Self {
-        install(node, &["--set", "customMetrics.enabled=true", "--set", "tunnels.enabled=true"]);
-        let rotation = format!("PORTLANE_CERTIFICATE_SECONDS={CERTIFICATE_SECONDS}");
-        node.kubectl(&["set", "env", "deploy/portlane-operator", "-n", OPERATOR, &rotation]).ok();
-        node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=180s"]).ok();
+        let rotation = format!("extraEnv[0].name=PORTLANE_CERTIFICATE_SECONDS,extraEnv[0].value={CERTIFICATE_SECONDS}");
+        install(node, &["--set", "customMetrics.enabled=true,tunnels.enabled=true", "--set-string", &rotation]);
         let namespace = node.namespace("siege").for_pods();
         namespace.apply(&objects::first());
         namespace.write::<PortForward>(&forward("web"));

@@ -34,6 +34,7 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     let attack = siege.attack(FORCE);
     let (rate, quick) = siege.meanwhile(|| {
         comes_true(|| attack.open() > MANY && siege.doors().iter().all(|door| attack.has_tried(door.name)));
+        eprintln!("all doors were tried {:.1?} after the start", siege.elapsed());
         for operation in Operation::LONG {
             let outcome = siege.run(operation);
             eprintln!("{}: {outcome:?}, {:.1?} after the start", operation.name(), siege.elapsed());
@@ -44,6 +45,7 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
         // The pods that are there now are new, so their counters began at zero.
         let (begun, before) = (Instant::now(), attack.connections());
         let is_full = comes_true(|| siege.closed().values().all(|count| *count > 0.0));
+        eprintln!("all doors were full: {is_full}, {:.1?} after the start", siege.elapsed());
         // The rate, if it was too low to fill them all.
         let rate = f64::from(attack.connections() - before) / begun.elapsed().as_secs_f64();
         (!is_full).then_some(rate)
