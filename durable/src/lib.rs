@@ -18,9 +18,9 @@ pub use self::folder::{Folder, FolderError, FolderView, Presence};
 pub use self::lanes::Lanes;
 pub use self::letters::Letters;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
-#[cfg(feature = "jetstream")]
-pub use self::store::JetStreamSettings;
 pub use self::store::{
     Drops, Fate, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
     StoreEvents, StoreSettings,
 };
+#[cfg(feature = "jetstream")]
+pub use self::store::{JetStreamCredentials, JetStreamSettings};

@@ -23,7 +23,7 @@ mod turn;
 use self::command::{Append, Call, Command, Commands};
 pub use self::error::StoreError;
 #[cfg(feature = "jetstream")]
-pub use self::jetstream::JetStreamSettings;
+pub use self::jetstream::{JetStreamCredentials, JetStreamSettings};
 use self::keeper::Keeper;
 use self::turn::Turn;
 

@@ -26,14 +26,16 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 use tokio::{join, select};
 
+pub use self::credentials::JetStreamCredentials;
 use self::long::most_of;
 use self::memory::Memory;
-use self::server::{connect, dead_letters, make, stores_batches, stream};
+use self::server::{Link, connect, dead_letters, make, refusal, stores_batches, stream};
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError, Turn};
 
 mod answer;
 mod aside;
+mod credentials;
 mod lease;
 mod long;
 mod memory;
@@ -56,8 +58,8 @@ const HEADERS: usize = 2048;
 pub struct JetStreamSettings {
     /// The server: `nats://HOST:PORT`, or `tls://HOST:PORT`.
     pub url: String,
-    /// The text of a credentials file.
-    pub credentials: Option<String>,
+    /// The credentials; `None`: the server must not require any.
+    pub credentials: Option<JetStreamCredentials>,
     /// A file with the certificates that may sign that of the server; `None`: the certificates of the system.
     pub ca: Option<PathBuf>,
     /// The name of the stream, which is also its subject.
@@ -91,8 +93,8 @@ struct Keeper {
     context: Context,
     /// The id of this process among those that share the stream.
     id: String,
-    /// Counts how often the connection broke or was restored.
-    links: watch::Receiver<u64>,
+    /// Changes when the connection breaks or is restored, or when the server refuses to restore it.
+    links: watch::Receiver<Link>,
     /// The messages for the sink. There are some only while this process has the consumer.
     window: RefCell<Window<Subject>>,
     /// The memory that the window holds.
@@ -188,7 +190,7 @@ fn unique(client: &Client) -> String {
 
 impl Keeper {
     async fn open(settings: JetStreamSettings) -> Result<(Self, Seen), StoreError> {
-        let (link, links) = watch::channel(0);
+        let (link, links) = watch::channel(Link::default());
         let client = connect(&settings, link).await?;
         let most = client.max_payload();
         if most < settings.max_message_bytes + HEADERS {
@@ -371,13 +373,19 @@ impl Keeper {
     }
 
     /// Waits until there is a connection: earlier requests would wait in memory. `links` changes with the next break.
-    async fn connected(&self, way: Way, links: &mut watch::Receiver<u64>) -> Result<(), String> {
+    async fn connected(&self, way: Way, links: &mut watch::Receiver<Link>) -> Result<(), String> {
         loop {
             links.mark_unchanged();
             if self.is_connected() {
                 return Ok(());
             }
-            self.fails(way, self.words("reach", &"the connection is down, will reconnect"));
+            let is_refused = links.borrow().is_refused;
+            let why = if is_refused {
+                refusal(&self.settings)
+            } else {
+                self.words("reach", &"the connection is down, will reconnect")
+            };
+            self.fails(way, why);
             links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
         }
     }

@@ -127,14 +127,7 @@ impl PlaceOfLog {
             return Err("the store is no stream".to_owned());
         };
         has_no_secret(url)?;
-        let credentials = match credentials_name.clone() {
-            None => None,
-            Some(secret) => {
-                let place = self.clone();
-                let read = spawn_blocking(move || place.credentials(&secret)).await;
-                Some(read.unwrap_or_else(|error| Err(error.to_string()))?)
-            }
-        };
+        let credentials = credentials_name.as_deref().map(|secret| self.credentials(secret)).transpose()?;
         let settings = durable::JetStreamSettings {
             url: url.clone(),
             credentials,
@@ -156,18 +149,17 @@ impl PlaceOfLog {
         opened.map_err(|error| error.to_string())
     }
 
-    /// The text of the credentials file.
+    /// The credentials of this Secret, which are in the file of the process.
     #[cfg(feature = "jetstream")]
-    fn credentials(&self, secret: &str) -> Result<String, String> {
-        let Some(path) = &self.server.credentials else {
+    fn credentials(&self, secret: &str) -> Result<durable::JetStreamCredentials, String> {
+        let Some(file) = self.server.credentials.clone() else {
             return Err(format!(
                 "the server of the stream asks for the credentials of the Secret {secret}, which this process does \
                  not have: give the file to portlane run with --jetstream-credentials FILE; pods of a gateway have it \
                  once its rollout has ended"
             ));
         };
-        let read = std::fs::read_to_string(path);
-        read.map_err(|error| format!("cannot read the credentials in {}: {error}", path.display()))
+        Ok(durable::JetStreamCredentials { secret: secret.to_owned(), file })
     }
 
     /// A build without streams.
@@ -296,12 +288,11 @@ mod tests {
     #[cfg(feature = "jetstream")]
     #[test]
     fn a_secret_is_the_file_of_the_option_and_without_it_the_words_name_the_option() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("creds");
-        std::fs::write(&file, "word").expect("written");
         let place =
             |credentials| PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles { credentials, ca: None });
-        assert_eq!(place(Some(file)).credentials("s"), Ok("word".to_owned()));
+        let durable::JetStreamCredentials { secret, file } =
+            place(Some("creds".into())).credentials("s").expect("a file");
+        assert_eq!((secret.as_str(), file.as_path()), ("s", Path::new("creds")));
         let why = place(None).credentials("s").expect_err("no file");
         assert!(why.contains("--jetstream-credentials FILE"), "{why}");
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Keeper;
-use super::server::holder_subject;
+use super::server::{Link, holder_subject};
 
 /// The time after which the server gives a message again. It is long, as a new consumer gives all messages after a
 /// break.
@@ -55,7 +55,7 @@ impl Keeper {
     }
 
     /// Waits until this process can have the consumer, and creates it. `None`: the connection changed before.
-    pub(super) async fn lease(&self, links: &mut watch::Receiver<u64>) -> Result<Option<PullConsumer>, String> {
+    pub(super) async fn lease(&self, links: &mut watch::Receiver<Link>) -> Result<Option<PullConsumer>, String> {
         loop {
             let holder = match Box::pin(self.try_lease()).await? {
                 Tried::Taken(consumer) => {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::aside::origin;
+use super::server::Link;
 use super::{HEADERS, Keeper};
 use crate::Kept;
 
@@ -63,7 +64,7 @@ impl Keeper {
 
     /// Waits until there is room in the window, and memory for it. Returns how many messages have room, and bytes of
     /// them; `None`: the connection changed.
-    async fn room(&self, links: &mut watch::Receiver<u64>) -> Option<(usize, usize)> {
+    async fn room(&self, links: &mut watch::Receiver<Link>) -> Option<(usize, usize)> {
         loop {
             let held = self.window.borrow().held();
             let longest = self.client.max_payload().saturating_add(HEADERS);

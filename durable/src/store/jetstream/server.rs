@@ -2,16 +2,18 @@
 
 use std::fmt::Display;
 use std::future::ready;
+use std::mem::replace;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{AuthError, Client, ClientError, ConnectErrorKind, ConnectOptions, Event};
 use durable_core::WhenFull;
 use durable_core::stream::PAUSE;
 use tokio::sync::watch;
 
 use super::JetStreamSettings;
+use super::credentials::{JetStreamCredentials, read, sign};
 use crate::StoreError;
 
 /// The time within which a connection must be established.
@@ -26,21 +28,50 @@ pub(super) fn words(settings: &JetStreamSettings, doing: &str, error: &dyn Displ
     format!("cannot {doing} the stream {} of {}: {error}; check the NATS server", settings.stream, settings.url)
 }
 
-/// Connects, and keeps the connection. `link` counts how often it broke or was restored.
-pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u64>) -> Result<Client, StoreError> {
+/// What is known of the connection beside its state. Each break and each return is a change.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// Whether the server refused the user at the last attempt.
+    pub(super) is_refused: bool,
+}
+
+/// Why the server refuses the user, and what helps.
+pub(super) fn refusal(settings: &JetStreamSettings) -> String {
+    let url = &settings.url;
+    match &settings.credentials {
+        None => format!("{url} requires credentials: name a Secret with them in credentialsRef, next to the url"),
+        Some(JetStreamCredentials { secret, file }) => format!(
+            "{url} refuses the credentials of Secret {secret} ({}): replace them with those of a user that the server \
+             accepts, or make it accept this user; a replaced Secret reaches running pods within two minutes",
+            file.display()
+        ),
+    }
+}
+
+/// Connects, and keeps the connection. `link` is changed when it breaks or is restored.
+pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<Link>) -> Result<Client, StoreError> {
     let options = match &settings.credentials {
         None => ConnectOptions::new(),
-        Some(text) => ConnectOptions::with_credentials(text).map_err(|error| {
-            StoreError::Server(format!("{error}: give a credentials file as the tools of NATS write it"))
-        })?,
+        Some(JetStreamCredentials { file, .. }) => {
+            read(file).map_err(StoreError::Server)?;
+            let file = file.clone();
+            ConnectOptions::with_auth_callback(move |challenge| ready(sign(&file, &challenge).map_err(AuthError::new)))
+        }
     };
     let options = match &settings.ca {
         None => options,
         Some(file) => options.add_root_certificates(file.clone()),
     };
+    let refused = ConnectErrorKind::AuthorizationViolation.to_string();
     let changed = move |event: Event| {
-        if matches!(event, Event::Connected | Event::Disconnected) {
-            link.send_modify(|links| *links += 1);
+        match event {
+            Event::Connected => link.send_modify(|link| link.is_refused = false),
+            Event::Disconnected => link.send_modify(|_| {}),
+            // The client tries again and again: only the first refusal is a change.
+            Event::ClientError(ClientError::Other(why)) if why == refused => {
+                link.send_if_modified(|link| !replace(&mut link.is_refused, true));
+            }
+            _ => {}
         }
         ready(())
     };
@@ -50,7 +81,12 @@ pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u6
         .reconnect_delay_callback(|tries| RECONNECT.min(PAUSE * u32::try_from(tries).unwrap_or(u32::MAX).min(100)))
         .event_callback(changed);
     let connected = Box::pin(options.connect(settings.url.clone())).await;
-    connected.map_err(|error| StoreError::Server(format!("cannot connect to {}: {error}", settings.url)))
+    connected.map_err(|error| {
+        if error.kind() == ConnectErrorKind::AuthorizationViolation {
+            return StoreError::Server(refusal(settings));
+        }
+        StoreError::Server(format!("cannot connect to {}: {error}", settings.url))
+    })
 }
 
 /// Creates a stream, or changes it.

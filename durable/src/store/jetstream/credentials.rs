@@ -1,0 +1,111 @@
+//! The credentials of a user of a NATS server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use async_nats::Auth;
+use nkeys::KeyPair;
+
+/// Credentials for a NATS server: a file with the signed claim of a user, and the user's key. Each connection reads it
+/// again, as credentials are replaced while proxies run.
+#[derive(Clone, Debug)]
+pub struct JetStreamCredentials {
+    /// The name of the Secret that has them.
+    pub secret: String,
+    /// The file, as the tools of NATS write it.
+    pub file: PathBuf,
+}
+
+/// Reads the claim and the key.
+pub(super) fn read(file: &Path) -> Result<(String, KeyPair), String> {
+    let place = file.display();
+    let text = fs::read_to_string(file).map_err(|error| format!("cannot read the credentials in {place}: {error}"))?;
+    parse(&text)
+        .ok_or_else(|| format!("{place} has no credentials: give a credentials file as the tools of NATS write it"))
+}
+
+/// Answers the challenge of a server.
+pub(super) fn sign(file: &Path, challenge: &[u8]) -> Result<Auth, String> {
+    let (claim, key) = read(file)?;
+    let mut auth = Auth::new();
+    auth.signature = Some(key.sign(challenge).map_err(|error| error.to_string())?);
+    auth.jwt = Some(claim);
+    Ok(auth)
+}
+
+/// The claim and the key are the first two lines that are between dashes.
+fn parse(text: &str) -> Option<(String, KeyPair)> {
+    let is_dashes = |line: &str| line.starts_with("---");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut parts = lines.windows(3).filter_map(|lines| match lines {
+        [before, part, after] if is_dashes(before) && is_dashes(after) && !is_dashes(part) => Some(*part),
+        _ => None,
+    });
+    let claim = parts.next().filter(|claim| !claim.is_empty())?;
+    let key = KeyPair::from_seed(parts.next()?).ok()?;
+    Some((claim.to_owned(), key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A credentials file with this claim, and the key in it. Lines end with `end`.
+    fn credentials(claim: &str, end: &str) -> (String, KeyPair) {
+        let key = KeyPair::new_user();
+        let seed = key.seed().expect("a seed");
+        let lines = [
+            "-----BEGIN NATS USER JWT-----",
+            claim,
+            "------END NATS USER JWT------",
+            "",
+            "************************* IMPORTANT *************************",
+            "NKEY Seed printed below can be used to sign and prove identity.",
+            "",
+            "-----BEGIN USER NKEY SEED-----",
+            &seed,
+            "------END USER NKEY SEED------",
+            "",
+        ];
+        (lines.join(end), key)
+    }
+
+    #[test]
+    fn credentials_have_a_claim_and_a_key_whatever_ends_their_lines() {
+        for end in ["\n", "\r\n"] {
+            let (text, key) = credentials("a.b-c.d_e", end);
+            let (claim, read) = parse(&text).expect("credentials");
+            assert_eq!((claim.as_str(), read.public_key()), ("a.b-c.d_e", key.public_key()));
+        }
+    }
+
+    #[test]
+    fn a_file_without_credentials_is_named_and_its_contents_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("creds");
+        let missing = read(&file).expect_err("there is no file");
+        assert!(missing.contains("cannot read the credentials in") && missing.contains("creds"), "{missing}");
+        let (whole, key) = credentials("a.b.c", "\n");
+        let seed = key.seed().expect("a seed");
+        let other_key = whole.replace(&seed, &key.public_key());
+        for text in [String::new(), seed.clone(), whole.replace("a.b.c", ""), other_key] {
+            fs::write(&file, &text).expect("written");
+            let why = read(&file).expect_err("no credentials");
+            assert!(why.contains("creds has no credentials: give a credentials file"), "{why}");
+            assert!(!why.contains(&seed), "{why}");
+        }
+    }
+
+    #[test]
+    fn each_challenge_is_answered_by_the_credentials_that_the_file_has_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("creds");
+        for claim in ["a.b.c", "d.e.f"] {
+            let (text, key) = credentials(claim, "\n");
+            fs::write(&file, text).expect("written");
+            let auth = sign(&file, b"challenge").expect("credentials");
+            assert_eq!(auth.jwt.as_deref(), Some(claim));
+            key.verify(b"challenge", &auth.signature.expect("a signature")).expect("it is the key's");
+        }
+    }
+}
