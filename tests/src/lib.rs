@@ -40,8 +40,8 @@ pub use kubernetes::{
 #[cfg(target_os = "linux")]
 pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};
 pub use sockets::{
-    Backend, Behaviour, EARLIER_PROGRAMS, Event, FRESH_PROGRAMS, Listener, PROGRAMS, Program, Terminal, UdpEcho,
-    binary, client_hello, earlier, forward, free_port, free_range, send_relp, serve_relp,
+    Backend, Behaviour, EARLIER_PROGRAMS, Event, FRESH_PROGRAMS, Listener, NatsAccount, NatsUser, PROGRAMS, Program,
+    Terminal, UdpEcho, binary, client_hello, earlier, forward, free_port, free_range, send_relp, serve_relp,
 };
 
 use std::{

@@ -1,17 +1,15 @@
 //! Three NATS servers that keep each message three times, with TLS by a CA of their own, and with a user who may do no more
 //! than `docs/durable.md` says.
 
-use std::{fs, path::Path, process::Command, time::SystemTime};
+use std::{fs, path::Path, process::Command};
 
-use data_encoding::BASE64URL_NOPAD;
 use harness::{
-    Listener, Program, binary, forward, free_port,
+    Listener, NatsAccount, Program, binary, forward, free_port,
     programs::{self, KubernetesVersion},
     until,
 };
-use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{COUNT, all, of, send, sink};
 use crate::server::{Server, done, listens, open_folder};
@@ -22,67 +20,6 @@ const SERVERS: usize = 3;
 const STREAM: &str = "portlane__default__f__l";
 /// How long the servers know messages that they have, as `docs/durable.md` says.
 const DUPLICATES_NANOSECONDS: u64 = 120_000_000_000;
-
-/// A signed claim of NATS (JWT) on `subject`.
-fn claim(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: &Value) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
-    let claims = json!({
-        "iss": issuer.public_key(), "sub": subject.public_key(), "name": name, "iat": now, "nats": nats,
-    });
-    let head = BASE64URL_NOPAD.encode(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
-    let signed = format!("{head}.{}", BASE64URL_NOPAD.encode(claims.to_string().as_bytes()));
-    let signature = issuer.sign(signed.as_bytes()).expect("a signature");
-    format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
-}
-
-/// Whom the servers trust.
-struct Accounts {
-    /// What their configuration says of it.
-    configuration: String,
-    /// The credentials file of the user.
-    credentials: String,
-}
-
-impl Accounts {
-    fn new() -> Self {
-        let (operator, user) = (KeyPair::new_operator(), KeyPair::new_user());
-        let (system, account) = (KeyPair::new_account(), KeyPair::new_account());
-        let limits = json!({
-            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
-        });
-        let mut streams = limits.clone();
-        for limit in ["mem_storage", "disk_storage", "streams", "consumer"] {
-            streams[limit] = json!(-1);
-        }
-        let of_operator = json!({"type": "operator", "version": 2, "system_account": system.public_key()});
-        let of_operator = claim(&operator, &operator, "operator", &of_operator);
-        let of_account = |key: &KeyPair, name: &str, limits: &Value| {
-            claim(&operator, key, name, &json!({"type": "account", "version": 2, "limits": limits}))
-        };
-        let holder = format!("{STREAM}-holder.*");
-        let publishes = [STREAM, &format!("{STREAM}-dead"), &holder, "_INBOX.>", "$JS.API.>", "$JS.ACK.>"];
-        let of_user = json!({
-            "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
-            "pub": {"allow": publishes}, "sub": {"allow": [holder, "_INBOX.>"]},
-        });
-        let of_user = claim(&account, &user, "portlane", &of_user);
-        let configuration = format!(
-            "operator: \"{of_operator}\"\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n  {}: \"{}\"\n  {}: \
-             \"{}\"\n}}\n",
-            system.public_key(),
-            system.public_key(),
-            of_account(&system, "system", &limits),
-            account.public_key(),
-            of_account(&account, "logs", &streams),
-        );
-        let seed = user.seed().expect("a seed");
-        let credentials = format!(
-            "-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY \
-             SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        );
-        Self { configuration, credentials }
-    }
-}
 
 /// Writes a CA, and a certificate of it for this machine, as `ca.pem`, `cert.pem` and `key.pem`.
 fn certify(folder: &Path) {
@@ -115,7 +52,7 @@ impl Ports {
 }
 
 /// Starts one of the servers. Files that they share are in `folder`, its own ones in a folder within.
-fn server(folder: &Path, accounts: &Accounts, ports: &[Ports; SERVERS], at: usize) -> Server {
+fn server(folder: &Path, account: &str, ports: &[Ports; SERVERS], at: usize) -> Server {
     let own = folder.join(format!("n{at}"));
     fs::create_dir(&own).expect("a folder");
     let Ports { clients, servers, monitoring } = ports[at];
@@ -124,8 +61,7 @@ fn server(folder: &Path, accounts: &Accounts, ports: &[Ports; SERVERS], at: usiz
     let text = format!(
         "server_name: n{at}\nlisten: \"127.0.0.1:{clients}\"\nhttp: \"127.0.0.1:{monitoring}\"\njetstream: {{store_dir: \
          \"{place}/streams\"}}\ncluster: {{name: c, listen: \"127.0.0.1:{servers}\", routes: [{routes}]}}\ntls: \
-         {{cert_file: \"{shared}/cert.pem\", key_file: \"{shared}/key.pem\", timeout: 5}}\n{}",
-        accounts.configuration
+         {{cert_file: \"{shared}/cert.pem\", key_file: \"{shared}/key.pem\", timeout: 5}}\n{account}"
     );
     fs::write(own.join("nats.conf"), text).expect("it is written");
     let program = programs::built(KubernetesVersion::Oldest, "nats-server").unwrap_or_else(|error| panic!("{error}"));
@@ -164,12 +100,13 @@ fn stream_at(monitoring: u16) -> Value {
 #[test]
 fn what_three_servers_acknowledged_outlives_one_of_them_with_tls_and_credentials() {
     let folder = open_folder();
-    let (port, to, accounts) = (free_port(), free_port(), Accounts::new());
+    let (port, to, account) = (free_port(), free_port(), NatsAccount::generate());
     certify(folder.path());
-    fs::write(folder.path().join("creds"), &accounts.credentials).expect("it is written");
+    fs::write(folder.path().join("creds"), account.user(STREAM).credentials).expect("it is written");
     fs::create_dir(folder.path().join("data")).expect("a folder");
     let ports = [(); SERVERS].map(|()| Ports::free());
-    let mut servers: Vec<Server> = (0..SERVERS).map(|at| server(folder.path(), &accounts, &ports, at)).collect();
+    let account = account.configuration(&[]);
+    let mut servers: Vec<Server> = (0..SERVERS).map(|at| server(folder.path(), &account, &ports, at)).collect();
     let (_sink, taken) = sink(to);
     let program = proxy(folder.path(), port, ports[0].clients, to);
     program.wait("bound", "default/f/l");
