@@ -39,7 +39,7 @@ const BACKLOG: usize = 100;
 const VOLUMES: usize = 6;
 
 /// A machine outside of the cluster that speaks RELP and takes everything, while it is there.
-struct Sink<'a> {
+pub(crate) struct Sink<'a> {
     node: &'a Node,
     at: SocketAddr,
     taken: Arc<Mutex<BTreeSet<String>>>,
@@ -54,7 +54,7 @@ struct There {
 
 impl<'a> Sink<'a> {
     /// A sink at this address of the host of the node. It is away at first.
-    fn at(node: &'a Node, at: &str) -> Self {
+    pub(crate) fn at(node: &'a Node, at: &str) -> Self {
         let at: SocketAddr = at.parse().expect("an address");
         let mut ip = node.command("ip");
         ip.args(["address", "replace", &format!("{}/32", at.ip()), "dev", "lo"]);
@@ -62,7 +62,7 @@ impl<'a> Sink<'a> {
         Self { node, at, taken: Arc::default(), there: None }
     }
 
-    fn comes(&mut self) {
+    pub(crate) fn comes(&mut self) {
         let listener = self.node.within(|| TcpListener::bind(self.at)).expect("the address is free");
         listener.set_nonblocking(true).expect("an option");
         let (stop, taken) = (Arc::<AtomicBool>::default(), self.taken.clone());
@@ -76,7 +76,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Messages of this list that never came.
-    fn lacks(&self, messages: &[String]) -> Vec<String> {
+    pub(crate) fn lacks(&self, messages: &[String]) -> Vec<String> {
         let taken = self.taken.lock().expect("unpoisoned");
         messages.iter().filter(|message| !taken.contains(*message)).cloned().collect()
     }

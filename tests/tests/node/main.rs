@@ -16,6 +16,7 @@ mod hostile;
 mod injected;
 mod installation;
 mod ipv6;
+mod jetstream;
 mod operator;
 mod outage;
 mod port_forward;

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod cluster;
+mod credentials;
 mod drops;
 
 use std::{
