@@ -84,8 +84,10 @@ impl Places {
     }
 
     /// An endpoint has named all others. An endpoint that is no longer named is dialled only for its existing session,
-    /// and slowly: it is probably gone, and the attempts of many agents would keep out those of others.
+    /// and slowly: it is probably gone, and the attempts of many agents would keep out those of others. Once it is named
+    /// again, it is dialled at once, as a new one is.
     pub fn told(&mut self, by: &EndpointId, peers: Vec<EndpointId>) {
+        self.hurry(peers.iter().cloned().map(Dial::Endpoint));
         self.named_by = Some(by.clone());
         self.peers = peers.into_iter().collect();
     }
@@ -93,7 +95,19 @@ impl Places {
     /// An endpoint has named all sidecars that the agent may dial. A sidecar that is no longer named is treated as such
     /// an endpoint is.
     pub fn told_sidecars(&mut self, sidecars: Vec<EndpointId>) {
+        self.hurry(sidecars.iter().cloned().map(Dial::Sidecar));
         self.sidecars = sidecars.into_iter().collect();
+    }
+
+    /// Ends the pauses of those that were not named before: they were long, as success was unlikely.
+    fn hurry(&mut self, named: impl Iterator<Item = Dial>) {
+        for dial in named {
+            if !self.is_named(&dial)
+                && let Some(place) = self.places.get_mut(&dial)
+            {
+                place.not_before = Duration::ZERO;
+            }
+        }
     }
 
     /// The attempts to begin now.

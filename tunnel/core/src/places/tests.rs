@@ -185,6 +185,26 @@ fn a_sidecar_that_is_named_no_more_is_dialled_for_its_session_alone_and_without_
 }
 
 #[test]
+fn an_endpoint_or_a_sidecar_that_is_named_again_is_dialled_at_once() {
+    let mut places = Places::new(4);
+    places.told(&id("a"), peers(&[]));
+    let mut lost = sessions(&[("a", ATTACHED), ("b", LOST)]);
+    lost.insert(sidecar("s"), LOST);
+    for dial in [to("b"), sidecar("s")] {
+        assert_eq!(places.failed(&dial, at(0), 1.0), at(10_000), "{dial:?}");
+    }
+    assert_eq!(places.due(&lost, at(1)), NONE);
+    places.told(&id("a"), peers(&["b"]));
+    places.told_sidecars(peers(&["s"]));
+    assert_eq!(places.next(&lost), Some(at(0)));
+    assert_eq!(places.due(&lost, at(1)), [to("b"), sidecar("s")]);
+    // The list that comes again ends no pause.
+    assert_eq!(places.failed(&to("b"), at(1), 1.0), at(600));
+    places.told(&id("a"), peers(&["b"]));
+    assert_eq!(places.due(&lost, at(2)), NONE);
+}
+
+#[test]
 fn pauses_grow_while_a_connection_does_not_hold() {
     let mut places = Places::new(4);
     let pauses = [0, 100, 499, 500].map(|up| places.ended(&to("a"), at(up), at(0), 1.0));
