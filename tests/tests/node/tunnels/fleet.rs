@@ -1,8 +1,10 @@
-//! A fleet of three pods and two instances of an agent, each of which has a carrier to every pod. Carriers, a pod, the
-//! operator and an instance go away under load: no session breaks, and no visitor is refused.
+//! A fleet of three pods and two instances of an agent, each of which has a carrier to every pod. The proxy of a pod is
+//! killed: no session of another pod breaks. Carriers, a pod, the operator and an instance go away under load: no session
+//! breaks, and no visitor is refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
     thread,
     time::Instant,
@@ -17,7 +19,10 @@ use super::{
     load::{Sessions, benchmark, visitors},
     scene::{self, TUNNELS},
 };
-use crate::fleet::{proxies, wait_for};
+use crate::{
+    fleet::{proxies, wait_for},
+    outage::kill_proxy,
+};
 
 /// Port of the service that greets, on the machine of each instance.
 const GREETER: u16 = 7777;
@@ -50,7 +55,7 @@ spec:
 ";
 
 #[test]
-fn a_fleet_and_two_instances_lose_carriers_a_pod_the_operator_and_an_instance_and_no_session_breaks() {
+fn a_fleet_loses_carriers_pods_the_operator_and_an_instance_and_only_sessions_of_a_killed_proxy_break() {
     let Some((node, _turn)) = scene::node() else { return };
     let begun = Instant::now();
     let mut fleet = Fleet::start(node);
@@ -58,6 +63,8 @@ fn a_fleet_and_two_instances_lose_carriers_a_pod_the_operator_and_an_instance_an
     fleet.fill(&mut held, PODS);
     let names: BTreeSet<&String> = held.values().flat_map(|sessions| &sessions.names).collect();
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["one: ", "two: "], "both instances serve");
+    // Visitors of the Service may come to the pod while its proxy is gone, so they begin later.
+    fleet.a_proxy_is_killed(&mut held);
     let visitors = visitors(node, SocketAddr::new(fleet.gateway.ip(), 80));
     let benchmark = benchmark(node, fleet.gateway.ip(), REDIS);
     // A failure of the load says how long it has run.
@@ -210,6 +217,41 @@ impl Fleet {
         self.until("the sessions on every pod continue", || {
             held.values().zip(&seen).all(|(sessions, seen)| sessions.work.rounds() > seen + 3)
         });
+    }
+
+    /// Whether kubelet has started another proxy in a pod, and it is ready.
+    fn is_restarted(&self, pod: &str) -> bool {
+        let statuses = self.namespace.get::<Pod>(pod).and_then(|pod| pod.status?.container_statuses);
+        statuses.unwrap_or_default().iter().any(|it| it.restart_count > 0 && it.ready)
+    }
+
+    /// The sessions on its pod end. Those on the other pods continue, although the pod may have handed over the carriers
+    /// that they used. Both instances begin anew with the next proxy of the pod.
+    fn a_proxy_is_killed(&self, held: &mut Held) {
+        let (pod, sessions) = held.pop_last().expect("sessions on each pod");
+        let uid = self.namespace.get::<Pod>(&pod).and_then(|pod| pod.metadata.uid).expect("a pod with a uid");
+        let seen = self.instances.each_ref().map(|it| it.agent.events().len());
+        let killed = Instant::now();
+        kill_proxy(self.node, &pod);
+        self.until(&format!("the sessions on pod {pod} end"), || sessions.work.failure().is_some());
+        let (kind, story) = sessions.work.failure().expect("just seen");
+        // The kernel closes the sockets of a process that was killed, and resets those with bytes that were not read.
+        let is_closed = matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        assert!(is_closed, "{kind}: {story}");
+        self.go_on(held);
+        self.until(&format!("pod {pod} has another proxy"), || self.is_restarted(&pod));
+        for (instance, seen) in self.instances.iter().zip(seen) {
+            let connected = instance.agent.wait_after(seen, "connected", &uid);
+            assert!(
+                !connected.to_string().contains("its streams continue"),
+                "the next proxy has no streams: {connected}"
+            );
+        }
+        self.until(&format!("a new visitor of pod {pod} is served"), || {
+            self.node.connect(sessions.address).and_then(|mut visitor| greeting(&mut visitor)).is_ok()
+        });
+        eprintln!("both instances were back {:?} after the proxy of a pod was killed", killed.elapsed());
+        self.fill(held, PODS);
     }
 
     /// Sessions wait for the next carriers.

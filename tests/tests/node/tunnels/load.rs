@@ -25,7 +25,8 @@ const RUN: &str = "60";
 #[derive(Debug, Default)]
 struct Seen {
     rounds: usize,
-    failure: Option<String>,
+    /// The kind of the failure, and what is told of it.
+    failure: Option<(io::ErrorKind, String)>,
 }
 
 /// Work that is done again and again on a thread of its own, until it fails or is dropped. Between rounds it leaves the
@@ -49,7 +50,8 @@ impl Repeated {
                 let mut seen = noted.lock().expect("unpoisoned");
                 if let Err(error) = done {
                     let (age, rounds) = (start.elapsed(), seen.rounds);
-                    seen.failure = Some(format!("{what}, after {age:?} and {rounds} rounds: {error}"));
+                    let story = format!("{what}, after {age:?} and {rounds} rounds: {error}");
+                    seen.failure = Some((error.kind(), story));
                     return;
                 }
                 seen.rounds += 1;
@@ -69,10 +71,15 @@ impl Repeated {
         let seen = self.seen.lock().expect("unpoisoned");
         let (rounds, failure) = (seen.rounds, seen.failure.clone());
         drop(seen);
-        if let Some(failure) = failure {
-            panic!("{failure}");
+        if let Some((_, story)) = failure {
+            panic!("{story}");
         }
         rounds
+    }
+
+    /// The kind of the failure that has ended it, and what is told of it.
+    pub(super) fn failure(&self) -> Option<(io::ErrorKind, String)> {
+        self.seen.lock().expect("unpoisoned").failure.clone()
     }
 
     /// Ends the work, and gives the number of its rounds.
