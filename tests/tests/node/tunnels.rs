@@ -50,7 +50,7 @@ fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_
     let _service = scene::echo(&outpost, TARGET, "home: ");
     let gateway = scene::ready_gateway(&namespace, "replicas: 1, drainSeconds: 5");
     let bed = Bed { node, namespace, outpost, gateway };
-    let agent = bed.enrolled();
+    let agent = bed.enrolled(FORWARD);
     bed.is_told_in_status();
     bed.a_session_outlives_its_carrier(&agent);
     bed.another_pod_takes_over();
@@ -69,9 +69,9 @@ struct Bed<'a> {
 }
 
 impl Bed<'_> {
-    /// The agent, with the join string of its Secret.
-    fn enrolled(&self) -> Program {
-        self.namespace.apply(FORWARD);
+    /// The agent of these manifests, with the join string of its Secret.
+    fn enrolled(&self, manifests: &str) -> Program {
+        self.namespace.apply(manifests);
         let join = scene::join(&self.namespace);
         let agent = scene::agent(&self.outpost, "pi4", &[TARGET], &join);
         wait_for(&self.namespace, "portforward/web");

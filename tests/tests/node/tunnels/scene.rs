@@ -102,6 +102,13 @@ pub(super) fn echo(outpost: &Outpost, port: u16, name: &str) -> Program {
 
 /// An instance of agent `home`, which may lead to these ports of its machine, with a connection.
 pub(super) fn agent(outpost: &Outpost, instance: &str, ports: &[u16], join: &str) -> Program {
+    let agent = starting_agent(outpost, instance, ports, join);
+    agent.wait("connected", "");
+    agent
+}
+
+/// As [`agent`], without waiting for its connection.
+pub(super) fn starting_agent(outpost: &Outpost, instance: &str, ports: &[u16], join: &str) -> Program {
     let folder = tempfile::tempdir().expect("folder");
     let (file, data) = (folder.path().join("join"), folder.path().join("data"));
     fs::write(&file, join).expect("written");
@@ -115,7 +122,5 @@ pub(super) fn agent(outpost: &Outpost, instance: &str, ports: &[u16], join: &str
     for name in PERSONAL {
         command.env_remove(name);
     }
-    let agent = Program::start(command, folder);
-    agent.wait("connected", "");
-    agent
+    Program::start(command, folder)
 }
