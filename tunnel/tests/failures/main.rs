@@ -16,7 +16,8 @@
 //! | nothing, but acknowledgements take 120 ms | backpressure, a window that grows, bounded memory | `failures::carriers::a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_window_grows` |
 //! | the process of an endpoint is killed | the agent's targets are freed | `agents::an_endpoint_that_restarts_frees_the_targets_of_its_old_streams` |
 //! | | its visitors are reset, and its agents come back to the next one | `tunnels::losses::a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give_its_old_streams_up` |
-//! | | streams of other endpoints continue | `enrolment::sidecars::streams_of_a_sidecar_outlive_the_loss_of_all_pods_of_the_gateway_at_once`; node `tunnels::sidecars` |
+//! | | streams of other endpoints continue | `enrolment::sidecars::streams_of_a_sidecar_outlive_the_loss_of_all_pods_of_the_gateway_at_once`; node `tunnels::sidecars`, `tunnels::fleet` |
+//! | | its agents come back as soon as it is named again | core `places::tests::an_endpoint_or_a_sidecar_that_is_named_again_is_dialled_at_once`; node `tunnels::fleet` |
 //! | | new visitors of other endpoints are served within a second | no test |
 //! | the process of an endpoint is frozen | streams continue afterwards | `failures::carriers::an_endpoint_that_is_frozen_for_less_than_the_grace_period_keeps_its_streams` |
 //! | gateways roll out | no stream breaks before the drain deadline | node `tunnels::fleet` |
@@ -27,7 +28,8 @@
 //! | | connections that fail eject the agent | `tunnels::backends::an_agent_whose_target_refuses_connections_is_ejected_after_so_many_in_a_row` |
 //! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
 //! | the operator | known agents reconnect | node `tunnels::fleet`, `tunnels::an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator` |
-//! | the API server, for twenty seconds, or for ten minutes with `PORTLANE_AWAY_SECONDS=600` | known agents reconnect, and new visitors are served | node `tunnels::away::without_an_api_server_sessions_new_visitors_and_an_agent_that_connects_again_are_served` |
+//! | the API server, for twenty seconds, or for ten minutes with `PORTLANE_AWAY_SECONDS=600` | known agents reconnect, and new visitors are served | node `tunnels::away::without_an_api_server_sessions_visitors_and_agents_that_reconnect_are_served_and_an_enrolment_waits` |
+//! | | an agent that enrols says why it waits, and is enrolled afterwards | the same |
 //! | a clock is wrong by a day | the certificate that is not valid says so | `tunnel/src/identity/tls/tests.rs`: `an_agent_whose_clock_is_wrong_is_told_to_check_its_clock`, `a_server_whose_clock_is_behind_says_so` |
 //! | | the log of the server says so once a minute | `enrolment::clocks::a_server_whose_clock_is_wrong_says_so_to_its_owner` |
 //! | | live carriers stay | `enrolment::a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there` |
