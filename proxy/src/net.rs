@@ -6,6 +6,7 @@ mod reachability;
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
@@ -272,6 +273,18 @@ pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.connect(&to.into())?;
     Ok(socket.into())
+}
+
+/// Sets the hop limit of what a socket of [`upstream_udp`] sends to this address.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_hop_limit(socket: &impl AsFd, to: IpAddr, hops: u8) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    match to.to_canonical() {
+        IpAddr::V4(_) => socket.set_ttl_v4(hops.into()),
+        IpAddr::V6(_) => socket.set_unicast_hops_v6(hops.into()),
+    }
 }
 
 /// How many local ports the system has for sockets that name none, such as those of [`upstream_udp`]; `None` where it

@@ -3,10 +3,12 @@
 //! Every call has a fallback, so that the proxy builds and works on other systems.
 
 mod pool;
+#[cfg(target_os = "linux")]
+mod receive;
 mod socket;
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     sync::Arc,
@@ -16,6 +18,7 @@ use quinn_udp::UdpSocketState;
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::{pool::Pool, socket::Socket};
+use crate::core::udp::batch::Received;
 
 /// Accepts a connection as a non-blocking socket, in one system call.
 ///
@@ -77,13 +80,27 @@ pub fn is_at_mark(socket: &impl AsFd) -> bool {
     imp::is_at_mark(socket)
 }
 
-/// State for batches of datagrams on this socket. The socket tells the local address of each datagram and joins trains of
-/// datagrams; large datagrams may be fragmented, which `quinn-udp` disables for QUIC.
+/// State for batches of datagrams on this socket. The socket tells the local address and the hop limit of each datagram and
+/// joins trains of datagrams; large datagrams may be fragmented, which `quinn-udp` disables for QUIC.
 ///
 /// # Errors
 /// As `socket(2)` and `setsockopt(2)`.
 pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     imp::datagrams(socket)
+}
+
+/// Receives what waits at a socket, an entry for each slice. Returns the number of entries. Systems other than Linux tell no
+/// hop limit.
+///
+/// # Errors
+/// As `recvmmsg(2)`.
+pub fn receive<const SLOTS: usize>(
+    state: &UdpSocketState,
+    socket: &impl AsFd,
+    slices: &mut [IoSliceMut<'_>; SLOTS],
+    received: &mut [Received; SLOTS],
+) -> io::Result<usize> {
+    imp::receive(state, socket, slices, received)
 }
 
 /// Whether a batch of datagrams that is shorter than it could be has found the socket empty. Other systems return one
@@ -161,6 +178,9 @@ mod imp {
     };
     use socket2::{Domain, MsgHdr, Protocol, SockRef, Socket, Type};
 
+    use super::receive::CONTROL_HEADER;
+    pub(super) use super::receive::receive;
+
     /// Option of `linux/socket.h` that reads the memory counters of a socket, which libc lacks on some targets.
     const SO_MEMINFO: libc::c_int = 55;
     /// Number of the counters, and the position of the one of drops (`linux/sock_diag.h`).
@@ -169,8 +189,6 @@ mod imp {
     /// Errors that are taken from the queue of a socket at a time. The system reports those that remain again.
     const ERRORS_AT_ONCE: usize = 64;
 
-    /// Bytes before the value of a control message: its length and two numbers, as the kernel has them (`cmsg(3)`).
-    const CONTROL_HEADER: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
     /// Bytes of a control message with a value of two bytes, aligned.
     const CONTROL_BYTES: usize = CONTROL_HEADER + size_of::<usize>();
 
@@ -203,7 +221,9 @@ mod imp {
             set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
         join_datagrams(socket);
-        // An option of the other address family fails without effect.
+        // An option of the other address family fails without effect. A socket of IPv6 may get datagrams of IPv4, too.
+        let _ = set(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, 1);
+        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1);
         let _ = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
         let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT);
         Ok(state)

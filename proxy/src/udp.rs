@@ -2,7 +2,8 @@
 //! socket, but two queues to the thread of the tunnels.
 //!
 //! Datagrams of 0 to 65,507 bytes pass unchanged. Datagrams that cannot be sent at once are dropped and counted; a
-//! queue would only delay them. A flow is a session: same counters, log and policies. When the client-facing socket
+//! queue would only delay them. Each leaves with one hop less than it has arrived with, as from a router, so that no loop
+//! goes on for ever. A flow is a session: same counters, log and policies. When the client-facing socket
 //! closes, its flows end, because replies must leave from it.
 
 mod admission;

@@ -2,4 +2,5 @@
 
 pub mod batch;
 pub mod flows;
+pub mod hop_limit;
 pub mod trains;

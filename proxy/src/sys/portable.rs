@@ -1,8 +1,14 @@
 //! The system calls of systems other than Linux: what they lack does nothing, or fails so that the caller copies.
 
-use std::{io, net::UdpSocket, os::fd::AsFd};
+use std::{
+    io::{self, IoSliceMut},
+    net::UdpSocket,
+    os::fd::AsFd,
+};
 
-use quinn_udp::{UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+
+use crate::core::udp::batch::Received;
 
 pub(super) fn unacknowledged(_socket: &impl AsFd) -> usize {
     0
@@ -14,6 +20,21 @@ pub(super) fn is_at_mark(_socket: &impl AsFd) -> bool {
 
 pub(super) fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     UdpSocketState::new(UdpSockRef::from(socket))
+}
+
+pub(super) fn receive<const SLOTS: usize>(
+    state: &UdpSocketState,
+    socket: &impl AsFd,
+    slices: &mut [IoSliceMut<'_>; SLOTS],
+    received: &mut [Received; SLOTS],
+) -> io::Result<usize> {
+    let mut metas = [RecvMeta::default(); SLOTS];
+    let count = state.recv(UdpSockRef::from(socket), slices, &mut metas)?;
+    for (entry, meta) in received.iter_mut().zip(&metas).take(count) {
+        let (from, local) = (meta.addr, meta.dst_ip);
+        *entry = Received { from, local, len: meta.len, stride: meta.stride, hop_limit: None };
+    }
+    Ok(count)
 }
 
 pub(super) fn dropped(_socket: &impl AsFd) -> Option<u32> {

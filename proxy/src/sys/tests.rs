@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
 };
 
 use super::*;
@@ -180,11 +180,35 @@ fn a_train_is_received_with_the_size_of_its_datagrams() {
         return;
     }
     send_train(&sender, &[7; 250], 100).expect("send");
-    let mut bytes = [0; 1000];
-    let mut meta = [quinn_udp::RecvMeta::default()];
-    let mut slots = [io::IoSliceMut::new(&mut bytes)];
-    let count = state.recv(quinn_udp::UdpSockRef::from(&receiver), &mut slots, &mut meta).expect("a train");
-    assert_eq!((count, meta[0].len, meta[0].stride), (1, 250, 100));
+    let (count, entry) = next(&state, &receiver);
+    assert_eq!((count, entry.len, entry.stride), (1, 250, 100));
+}
+
+/// The number of entries of the next batch, and the first of them.
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn next(state: &UdpSocketState, receiver: &UdpSocket) -> (usize, Received) {
+    let (mut bytes, mut received) = ([0; 1000], [Received::default()]);
+    let count = receive(state, receiver, &mut [IoSliceMut::new(&mut bytes)], &mut received).expect("a datagram");
+    (count, received[0])
+}
+
+#[test]
+fn each_datagram_is_received_with_its_addresses_and_its_hop_limit_on_sockets_of_both_families_too() {
+    for (server, client) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::]:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0")] {
+        let (Ok(receiver), Ok(sender)) = (UdpSocket::bind(server), UdpSocket::bind(client)) else { continue };
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("option");
+        let state = datagrams(&receiver).expect("a state");
+        let from = sender.local_addr().expect("address");
+        let to = SocketAddr::new(from.ip(), receiver.local_addr().expect("address").port());
+        for hops in [1, 9, 255] {
+            crate::net::set_hop_limit(&sender, to.ip(), hops).expect("option");
+            sender.send_to(b"abc", to).expect("send");
+            let (count, entry) = next(&state, &receiver);
+            assert_eq!((count, entry.len, entry.stride, entry.hop_limit), (1, 3, 3, Some(hops)), "{server}, {client}");
+            assert_eq!((entry.from.ip().to_canonical(), entry.from.port()), (from.ip(), from.port()));
+            assert_eq!(entry.local.map(|ip: IpAddr| ip.to_canonical()), Some(to.ip()), "{server}, {client}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From a datagram to its flow: finds it, or opens it if the limits and the room of the process permit.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use super::{UdpListener, flow::Flow};
 use crate::{
@@ -70,13 +70,19 @@ impl UdpListener {
     /// A slot under the forward's limits.
     fn slot(listener: &Shared, key: FlowKey, now: u64) -> Result<FlowSlot, Dropped> {
         let source = key.client.ip();
+        Self::permit(listener, source)?;
+        Ok(listener.limiter.admit_flow(source, now)?)
+    }
+
+    /// Whether this client may have flows: it is none of the own fleet, and `access` admits it.
+    pub(super) fn permit(listener: &Shared, source: IpAddr) -> Result<(), Dropped> {
         if listener.returns(source) {
             return Err(Dropped::Loop);
         }
         if !listener.counters.admits(&listener.spec.load(), source) {
             return Err(Dropped::AccessDenied);
         }
-        Ok(listener.limiter.admit_flow(source, now)?)
+        Ok(())
     }
 
     fn admit(

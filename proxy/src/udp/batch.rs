@@ -3,15 +3,13 @@
 use std::{
     array,
     io::{self, IoSliceMut},
+    os::fd::AsFd,
 };
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, UdpSocketState};
 
 use crate::{
-    core::udp::{
-        batch::{self, Batch, SLOT_BYTES},
-        trains::Datagram,
-    },
+    core::udp::batch::{Batch, Received, SLOT_BYTES},
     sys,
 };
 
@@ -24,9 +22,9 @@ pub(super) fn found(count: usize, slots: usize) -> Batch {
 /// of entries; each is a datagram, or a train of datagrams of one sender.
 pub(super) fn receive<const SLOTS: usize>(
     state: &UdpSocketState,
-    socket: UdpSockRef<'_>,
+    socket: &impl AsFd,
     buffer: &mut Vec<u8>,
-    metas: &mut [RecvMeta; SLOTS],
+    received: &mut [Received; SLOTS],
 ) -> io::Result<usize> {
     if buffer.is_empty() {
         // Zeroed pages of the system use no memory until a datagram is written to them.
@@ -34,12 +32,7 @@ pub(super) fn receive<const SLOTS: usize>(
     }
     let mut slots = buffer.chunks_mut(SLOT_BYTES);
     let mut slices: [IoSliceMut<'_>; SLOTS] = array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-    state.recv(socket, &mut slices, metas)
-}
-
-/// Places in the buffer of what was received into the slots from `first` on.
-pub(super) fn datagrams(metas: &[RecvMeta], first: usize) -> impl Iterator<Item = Datagram> {
-    batch::places(metas.iter().map(|meta| (meta.len, meta.stride)), first)
+    sys::receive(state, socket, &mut slices, received)
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -56,12 +49,12 @@ mod tests {
         for message in ["one", "", "three"] {
             client.send_to(message.as_bytes(), socket.local_addr().expect("address")).expect("send");
         }
-        let (mut buffer, mut metas) = (Vec::new(), [RecvMeta::default(); 2]);
+        let (mut buffer, mut received) = (Vec::new(), [Received::default(); 2]);
         let mut next = || {
-            let count = receive(&state, UdpSockRef::from(&socket), &mut buffer, &mut metas);
+            let count = receive(&state, &socket, &mut buffer, &mut received);
             count.map(|count| {
-                let slots = metas.iter().zip(buffer.chunks(SLOT_BYTES)).take(count);
-                slots.map(|(meta, bytes)| bytes[..meta.len].to_vec()).collect::<Vec<_>>()
+                let slots = received.iter().zip(buffer.chunks(SLOT_BYTES)).take(count);
+                slots.map(|(entry, bytes)| bytes[..entry.len].to_vec()).collect::<Vec<_>>()
             })
         };
         assert_eq!(next().expect("datagrams"), [&b"one"[..], &b""[..]]);

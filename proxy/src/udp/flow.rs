@@ -1,6 +1,7 @@
 //! One UDP flow: a client and its endpoint.
 
 mod agent;
+mod hops;
 mod replies;
 mod requests;
 
@@ -15,6 +16,7 @@ use std::{
 
 use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
 
+use self::hops::Hops;
 pub(super) use self::requests::Gone;
 use super::{
     UdpListener, count_lost, drop_datagrams,
@@ -54,6 +56,7 @@ pub(super) struct Flow {
     stats: Arc<EntryStats>,
     way: Way,
     fragments: Fragments,
+    hops: Hops,
     /// Whether the system joins replies to trains.
     is_joined: Cell<bool>,
     /// Trains that the system takes towards the endpoint.
@@ -104,6 +107,7 @@ impl Flow {
             stats,
             way,
             fragments: Fragments::default(),
+            hops: Hops::default(),
             is_joined: Cell::new(false),
             trains_up: Trains::default(),
             trains_down: Trains::default(),
@@ -147,6 +151,13 @@ impl Flow {
     /// Records another datagram of the client.
     pub(super) fn asked(&self) {
         self.mark.ask();
+    }
+
+    /// Has the next datagrams leave with this hop limit, if the flow has a socket. An agent sends with one of its own.
+    pub(super) fn set_hop_limit(&self, hop_limit: Option<u8>) {
+        if let (Way::Socket(upstream), Some(to)) = (&self.way, self.endpoint.address.socket()) {
+            self.hops.set(upstream, to.ip(), hop_limit);
+        }
     }
 
     /// Whether the flow has this mark.

@@ -2,7 +2,7 @@
 
 use std::{io, rc::Rc};
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef};
+use quinn_udp::{BATCH_SIZE, Transmit, UdpSockRef};
 use tokio::{sync::Notify, task::yield_now};
 
 use super::{
@@ -13,8 +13,9 @@ use crate::{
     core::{
         sessions::end::EndReason,
         udp::{
-            batch::Batch,
+            batch::{Batch, Received, places},
             flows::FlowKey,
+            hop_limit::{self, UsedUp},
             trains::{Datagram, Stop, Trains},
         },
     },
@@ -55,31 +56,52 @@ impl UdpListener {
     /// Receives and forwards one batch.
     fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> Batch {
         let mut buffer = worker.datagrams.borrow_mut();
-        let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let socket = UdpSockRef::from(self.socket.get_ref());
-        let Ok(count) = batch::receive(&self.state, socket, &mut buffer, &mut metas) else { return Batch::Empty };
+        let mut received = [Received::default(); BATCH_SIZE];
+        let socket = self.socket.get_ref();
+        let Ok(count) = batch::receive(&self.state, socket, &mut buffer, &mut received) else { return Batch::Empty };
         let now = worker.process.clock.millis();
         let mut datagrams = worker.datagram_places.borrow_mut();
         let mut slot = 0;
-        let metas = metas.get(..count).unwrap_or_default();
-        for of_one_client in metas.chunk_by(|one, next| key_of(one) == key_of(next)) {
-            let Some(first) = of_one_client.first() else { continue };
+        let received = received.get(..count).unwrap_or_default();
+        let of_one_kind = |entry: &Received| (key_of(entry), entry.hop_limit);
+        for alike in received.chunk_by(|one, next| of_one_kind(one) == of_one_kind(next)) {
+            let Some(first) = alike.first() else { continue };
             datagrams.clear();
-            datagrams.extend(batch::datagrams(of_one_client, slot));
-            slot += of_one_client.len();
-            self.forward(worker, key_of(first), (&buffer[..], &datagrams[..]), now);
+            datagrams.extend(places(alike, slot));
+            slot += alike.len();
+            match hop_limit::next(first.hop_limit) {
+                Ok(hops) => self.forward(worker, key_of(first), hops, (&buffer[..], &datagrams[..]), now),
+                Err(UsedUp) => self.drop_used_up(key_of(first), datagrams.len()),
+            }
         }
         batch::found(count, BATCH_SIZE)
     }
 
-    /// Forwards datagrams of one client, which were received into a buffer, to its endpoint.
-    fn forward(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, (bytes, mut rest): (&[u8], &[Datagram]), now: u64) {
+    /// Drops datagrams that have no hop left, which is a loop or what their sender wants.
+    fn drop_used_up(&self, key: FlowKey, count: usize) {
+        let route = self.route.load();
+        let listener = route.first();
+        // Who is not admitted cannot have a loop reported.
+        let reason = Self::permit(listener, key.client.ip()).err().unwrap_or(Dropped::Loop);
+        drop_datagrams(listener, reason, count);
+    }
+
+    /// Forwards datagrams of one client, which were received into a buffer, to its endpoint, each with this hop limit.
+    fn forward(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        key: FlowKey,
+        hops: Option<u8>,
+        (bytes, mut rest): (&[u8], &[Datagram]),
+        now: u64,
+    ) {
         let (mut tries, mut charged) = (TRIES, None);
         while !rest.is_empty() {
             let flow = match self.flow(worker, key, now) {
                 Ok(flow) => flow,
                 Err(reason) => return drop_datagrams(self.route.load().first(), reason, rest.len()),
             };
+            flow.set_hop_limit(hops);
             let Err(Stop { from, count, why }) = flow.send(worker, self, (bytes, rest), now) else { return };
             if from > 0 {
                 (tries, charged) = (TRIES, None);
@@ -127,6 +149,6 @@ impl UdpListener {
     }
 }
 
-fn key_of(meta: &RecvMeta) -> FlowKey {
-    FlowKey { client: meta.addr, local: meta.dst_ip }
+fn key_of(entry: &Received) -> FlowKey {
+    FlowKey { client: entry.from, local: entry.local }
 }

@@ -1,6 +1,6 @@
 //! Why datagrams are dropped.
 
-use proxy_api::Listener;
+use proxy_api::{Listener, Transport};
 
 use crate::core::limits::limiter::Refusal;
 
@@ -31,7 +31,8 @@ pub enum Dropped {
     RateLimit,
     /// `bytesPerSecond` is reached.
     Bandwidth,
-    /// The client is a proxy of the same fleet: the datagram came back.
+    /// The client is a proxy of the same fleet: the datagram came back. Or its hop limit is used up, as by a loop through
+    /// other fleets.
     Loop,
     /// The share of the namespace is used up, and no flow of this forward is idle.
     TenantLimit,
@@ -79,7 +80,7 @@ impl Dropped {
         let limits = listener.limits.as_deref();
         match self {
             Self::AccessDenied => listener.access.is_some(),
-            Self::Loop => listener.destinations.refuse_local,
+            Self::Loop => listener.destinations.refuse_local || listener.socket.transport == Transport::Udp,
             Self::ConnectionLimit => limits.is_some_and(|it| it.max_connections.is_some() || it.max_flows.is_some()),
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
             Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
@@ -121,7 +122,7 @@ impl Dropped {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Access, Destinations, Limits, TenantLimits};
+    use proxy_api::{Access, Destinations, Limits, SocketKey, TenantLimits};
 
     use super::*;
     use crate::fixtures::template;
@@ -152,6 +153,8 @@ mod tests {
         assert_eq!(added(&Listener { tenant_limits: Some(Box::new(tenant)), ..plain() }), [Dropped::TenantLimit]);
         let destinations = Destinations { refuse_local: true, ..plain().destinations };
         assert_eq!(added(&Listener { destinations, ..plain() }), [Dropped::Loop]);
+        let socket = SocketKey { transport: Transport::Udp, ..plain().socket };
+        assert_eq!(added(&Listener { socket, ..plain() }), [Dropped::Loop]);
     }
 
     #[test]

@@ -1,10 +1,35 @@
 //! What was received of a socket in one system call: several datagrams, or trains of them.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use crate::core::udp::trains::{self, Datagram};
 
 /// Bytes of the buffer for each entry of a batch: the largest datagram, with room to spare; also the largest train of
 /// datagrams that GRO joins.
 pub const SLOT_BYTES: usize = 65_536;
+
+/// An entry of a batch: a datagram, or a train of datagrams of one sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Address of the sender.
+    pub from: SocketAddr,
+    /// Address that it was sent to, if the system tells it.
+    pub local: Option<IpAddr>,
+    /// Bytes of all its datagrams.
+    pub len: usize,
+    /// Bytes of each datagram; the last one may be shorter.
+    pub stride: usize,
+    /// Hop limit (TTL) that it has arrived with, if the system tells it.
+    pub hop_limit: Option<u8>,
+}
+
+impl Default for Received {
+    /// Nothing, to be overwritten.
+    fn default() -> Self {
+        let from = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        Self { from, local: None, len: 0, stride: 0, hop_limit: None }
+    }
+}
 
 /// What receiving a batch has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +55,10 @@ impl Batch {
     }
 }
 
-/// Places in the buffer of what was received into the slots from `first` on: each entry has a length, and the stride of
-/// its datagrams.
-pub fn places(received: impl Iterator<Item = (usize, usize)>, first: usize) -> impl Iterator<Item = Datagram> {
-    received.zip(first..).flat_map(|((len, stride), slot)| trains::split(slot * SLOT_BYTES, len, stride))
+/// Places in the buffer of what was received into the slots from `first` on.
+pub fn places(received: &[Received], first: usize) -> impl Iterator<Item = Datagram> {
+    let entries = received.iter().zip(first..);
+    entries.flat_map(|(entry, slot)| trains::split(slot * SLOT_BYTES, entry.len, entry.stride))
 }
 
 #[cfg(test)]
@@ -54,7 +79,9 @@ mod tests {
 
     #[test]
     fn each_entry_begins_at_its_slot_and_its_datagrams_follow_each_other() {
-        let places: Vec<Datagram> = places([(5, 0), (0, 0), (250, 100)].into_iter(), 2).collect();
+        let received =
+            [(5, 0), (0, 0), (250, 100)].map(|(len, stride)| Received { len, stride, ..Received::default() });
+        let places: Vec<Datagram> = places(&received, 2).collect();
         let at = |slot: usize, from: usize, len: usize| Datagram { at: slot * SLOT_BYTES + from, len };
         assert_eq!(places, [at(2, 0, 5), at(3, 0, 0), at(4, 0, 100), at(4, 100, 100), at(4, 200, 50)]);
     }

@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, io, rc::Rc};
 
-use quinn_udp::{RecvMeta, UdpSockRef};
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use super::Flow;
@@ -10,11 +9,10 @@ use crate::{
     core::{
         sessions::end::EndReason,
         udp::{
-            batch::Batch,
+            batch::{Batch, Received, places},
             trains::{self, Datagram, Sent},
         },
     },
-    net,
     shared::Dropped,
     sys,
     udp::{
@@ -90,21 +88,21 @@ impl Flow {
         interest: Interest,
     ) -> Option<Batch> {
         let mut buffer = worker.datagrams.borrow_mut();
-        let mut metas = [RecvMeta::default(); REPLY_SLOTS];
+        let mut received = [Received::default(); REPLY_SLOTS];
         let (mut batch, mut count) = (Batch::Empty, 0);
         let read = upstream.try_io(interest, || {
-            count = batch::receive(&socket.state, UdpSockRef::from(upstream), &mut buffer, &mut metas)?;
+            count = batch::receive(&socket.state, upstream, &mut buffer, &mut received)?;
             batch = batch::found(count, REPLY_SLOTS);
             // The runtime then waits for the next event of the socket.
             if batch == Batch::Last { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        self.reply(worker, socket, upstream, (&buffer[..], metas.get(..count).unwrap_or_default()));
+        self.reply(worker, socket, upstream, (&buffer[..], received.get(..count).unwrap_or_default()));
         match read {
             Err(error) if batch == Batch::Empty && is_closed(&error) => None,
             Err(error) if batch == Batch::Empty && error.kind() != io::ErrorKind::WouldBlock => {
                 // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
                 // datagrams, say nothing about the endpoint.
-                if net::is_of_the_endpoint(&error) && !self.unreachable.get() {
+                if self.hops.is_of_the_endpoint(&error) && !self.unreachable.get() {
                     self.failed(worker, &error);
                 }
                 Some(batch)
@@ -114,14 +112,20 @@ impl Flow {
     }
 
     /// Sends received replies to the client.
-    fn reply(&self, worker: &Worker, socket: &UdpListener, upstream: &UdpSocket, (bytes, metas): (&[u8], &[RecvMeta])) {
+    fn reply(
+        &self,
+        worker: &Worker,
+        socket: &UdpListener,
+        upstream: &UdpSocket,
+        (bytes, received): (&[u8], &[Received]),
+    ) {
         // Flows with one reply at a time, such as those of DNS, save the system call.
-        if metas.len() > 1 && !self.is_joined.replace(true) {
+        if received.len() > 1 && !self.is_joined.replace(true) {
             sys::join_datagrams(upstream);
         }
         let mut datagrams = worker.datagram_places.borrow_mut();
         datagrams.clear();
-        datagrams.extend(batch::datagrams(metas, 0));
+        datagrams.extend(places(received, 0));
         let limited_at = self.listener.limiter.bytes.is_limited().then(|| worker.process.clock.millis());
         let trains = socket.trains(&self.trains_down, limited_at);
         // Nothing stops an unconnected socket.

@@ -5,10 +5,9 @@ use std::io;
 use rustix::io::Errno;
 use socket2::SockRef;
 
-use super::Flow;
+use super::{Flow, hops::Hops};
 use crate::{
     core::udp::trains::{self, Datagram, Sent, Stop},
-    net,
     shared::Dropped,
     sys,
     udp::{
@@ -27,7 +26,7 @@ pub(in crate::udp) enum Gone {
 }
 
 /// Why a datagram or a train is dropped after this error, unless the flow cannot send at all.
-fn classify(error: io::Error, is_train: bool) -> Result<Dropped, Gone> {
+fn classify(error: io::Error, is_train: bool, hops: &Hops) -> Result<Dropped, Gone> {
     // Many kernels say so of a train whose datagrams are larger than the path takes; a datagram alone is refused so by a
     // route. Sent alone, the datagrams of the train show which of the two it was.
     if is_train && error.raw_os_error().is_some_and(|code| code == Errno::INVAL.raw_os_error()) {
@@ -36,7 +35,7 @@ fn classify(error: io::Error, is_train: bool) -> Result<Dropped, Gone> {
     if upstream::is_closed(&error) {
         return Err(Gone::Closed);
     }
-    if net::is_of_the_endpoint(&error) {
+    if hops.is_of_the_endpoint(&error) {
         return Err(Gone::Unreachable(error));
     }
     // A socket that reports errors gets those of a full queue of the network interface too.
@@ -77,7 +76,7 @@ impl Flow {
                     Some(segment) => sys::send_train(upstream, joined, segment),
                     None => SockRef::from(upstream).send(joined).map(|_| ()),
                 });
-                sent.map_err(|error| classify(error, segment.is_some()))
+                sent.map_err(|error| classify(error, segment.is_some(), &self.hops))
             }
             Way::Agent(agent) => self.hand_over(worker, agent, joined),
         };
@@ -102,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_refused_train_says_nothing_about_the_endpoint_and_a_refused_datagram_does() {
-        let found = |error: Errno, is_train| classify(error.into(), is_train).ok();
+        let found = |error: Errno, is_train| classify(error.into(), is_train, &Hops::default()).ok();
         for error in [Errno::INVAL, Errno::IO, Errno::MSGSIZE] {
             assert_eq!(found(error, true), Some(Dropped::SendFailed), "{error}");
         }
