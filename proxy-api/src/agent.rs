@@ -1,4 +1,4 @@
-//! Agents: who may dial a proxy, and what streams to them may lead to.
+//! Agents: which may dial a proxy, and which targets their streams may reach.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Revision, bounded, hash::short, unknown::is_unknown};
 
-/// What holds for one agent. Its key in a configuration is its uid.
+/// The rules for one agent. Its key in a configuration is its uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Agent {
@@ -18,26 +18,26 @@ pub struct Agent {
     /// Name of its `ForwardAgent`.
     #[serde(deserialize_with = "crate::bounded::name")]
     pub name: String,
-    /// Certificates of an earlier rotation no longer count.
+    /// Rotation of the agent's certificates. Those of earlier rotations are refused.
     #[serde(default)]
     pub rotation: u32,
-    /// No instance may connect.
+    /// Whether no instance may connect.
     #[serde(default)]
     pub suspended: bool,
-    /// It is suspended, as it came with a field that this build does not know. It is never sent.
+    /// Whether the agent is suspended because of a field that this build does not know. Never sent.
     #[serde(skip)]
     pub is_newer: bool,
-    /// Instances at once, at least 1.
+    /// Most instances at the same time, at least 1.
     pub max_instances: u32,
-    /// What streams may lead to, as `HOST:PORT` or `HOST:FIRST-LAST`, with `udp/` before it for datagrams. The host is a
-    /// name, an address or a network, IPv6 in brackets. Empty: nothing.
+    /// Targets of streams, as `HOST:PORT` or `HOST:FIRST-LAST`, with a prefix `udp/` for datagrams. The host is a name,
+    /// an address or a network, IPv6 in brackets. Empty: no target is allowed.
     #[serde(default, deserialize_with = "crate::bounded::targets")]
     pub targets: Vec<String>,
-    /// How the proxy itself enrols the agent. Absent: somebody else does.
+    /// How the proxy itself enrols the agent. Absent: another program enrols it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<Enrolment>,
-    /// Uid of the gateway that the agent dials, in the configuration of sidecars: the one that hands its connections over.
-    /// Absent: the proxies of this configuration are dialled themselves.
+    /// In the configuration of sidecars, the uid of the gateway that the agent dials, and that hands its connections
+    /// over. Absent: the agent dials the proxies of this configuration directly.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::backend")]
     pub gateway: Option<String>,
 }
@@ -48,12 +48,12 @@ pub struct Agent {
 pub struct Enrolment {
     /// How many agents may enrol with one join string, at least 1.
     pub redemptions: u32,
-    /// How long a join string counts, seconds.
+    /// How long a join string is valid, in seconds.
     pub expire_seconds: u32,
 }
 
 impl Agent {
-    /// Hash of all fields, which a proxy sends in place of them.
+    /// Hash of all fields, which a proxy sends instead of the fields.
     ///
     /// The hash is the first 16 hex digits of SHA-256 over the JSON form in declaration order. It is stable across
     /// platforms and releases as long as the type is.
@@ -69,11 +69,11 @@ pub(crate) fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTree
     Ok(agents.into_iter().map(|(uid, agent)| (uid, agent.0)).collect())
 }
 
-/// An agent as received. A field that this build does not know may restrict the agent, so an agent with one is
-/// suspended and may reach nothing.
+/// An agent as received. An unknown field may be a restriction, so an agent with one is suspended and may not reach
+/// anything.
 struct Received(Agent);
 
-/// The fields that an agent keeps if others are not known.
+/// The fields that an agent keeps if it has unknown ones.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Known {
@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Received {
         match Agent::deserialize(&raw) {
             Ok(agent) => Ok(Self(agent)),
             Err(error) if is_unknown(&error) => Known::deserialize(&raw).map(Self::suspended).map_err(D::Error::custom),
-            // No release writes this, older or newer: the document is damaged and refused whole.
+            // No release writes this document, older or newer: it is damaged and refused whole.
             Err(error) => Err(D::Error::custom(error)),
         }
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 use self::visitors::{Connected, List, Map, Set, Text};
 use crate::Origin;
 
-/// Most agents of one configuration: twice the instances that one proxy takes at once.
+/// Most agents of one configuration: twice the number of instances that one proxy accepts at the same time.
 pub const MAX_AGENTS: usize = 2048;
 /// Most targets of an agent.
 pub const MAX_TARGETS: usize = 64;
@@ -26,7 +26,7 @@ pub const MAX_TARGET_BYTES: usize = 320;
 pub const MAX_PEERS: usize = 256;
 /// Most sidecars that one proxy knows.
 pub const MAX_SIDECARS: usize = 1024;
-/// Longest id of a proxy as an endpoint of tunnels, in bytes: a label of DNS.
+/// Longest id of a proxy as an endpoint of tunnels, in bytes: a DNS label.
 pub const MAX_ENDPOINT_ID_BYTES: usize = 63;
 /// Most bytes of a request for a certificate, decoded.
 pub const MAX_SIGN_REQUEST_BYTES: usize = 4 << 10;
@@ -62,7 +62,7 @@ pub const MAX_EPOCH_BYTES: usize = 256;
 pub const MAX_SOFTWARE_BYTES: usize = 256;
 /// Longest name of an endpoint set, a forward or an agent, and longest uid of an agent, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
-/// Longest name of an instance of an agent, in bytes: a label of DNS.
+/// Longest name of an instance of an agent, in bytes: a DNS label.
 pub const MAX_INSTANCE_BYTES: usize = 63;
 /// Longest message of a failure, in bytes. A longer one is cut when it is written.
 pub const MAX_FAILURE_BYTES: usize = 1024;
@@ -92,7 +92,7 @@ pub(crate) fn failure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stri
     deserializer.deserialize_str(Text("the message of a failure", MAX_FAILURE_BYTES))
 }
 
-/// Writes the message of a failure, cut to what the other side reads.
+/// Writes the message of a failure, cut to the length that the other side accepts.
 pub(crate) fn cut_failure<S: Serializer>(message: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cut(message, MAX_FAILURE_BYTES))
 }
@@ -102,7 +102,7 @@ pub(crate) fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stri
     deserializer.deserialize_str(Text("the detail of a refusal", MAX_REFUSAL_BYTES))
 }
 
-/// Writes the detail of a refusal, cut to what the other side reads.
+/// Writes the detail of a refusal, cut to the length that the other side accepts.
 pub(crate) fn cut_refusal<S: Serializer>(detail: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cut(detail, MAX_REFUSAL_BYTES))
 }
@@ -112,7 +112,7 @@ pub(crate) fn lag_error<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
     deserializer.deserialize_str(Text("the error of a durable listener", MAX_LAG_ERROR_BYTES))
 }
 
-/// Writes the error of a durable listener, cut to what the other side reads.
+/// Writes the error of a durable listener, cut to the length that the other side accepts.
 pub(crate) fn cut_lag_error<S: Serializer>(error: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cut(error, MAX_LAG_ERROR_BYTES))
 }
@@ -132,12 +132,12 @@ pub(crate) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String
     deserializer.deserialize_str(Text("a token", MAX_TOKEN_BYTES))
 }
 
-/// Length of so many bytes as base64 with padding.
+/// Length of `bytes` bytes as base64 with padding.
 const fn base64(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
 }
 
-/// The start of a text, no longer than so many bytes.
+/// The start of a text, at most `most` bytes.
 fn cut(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
@@ -175,7 +175,7 @@ where
     named_within(deserializer, PARTS)
 }
 
-/// A map of so many items at most, by name.
+/// A map of at most `most` items, by name.
 fn named_within<'de, D, V>(deserializer: D, most: usize) -> Result<BTreeMap<String, V>, D::Error>
 where
     D: Deserializer<'de>,
@@ -293,7 +293,7 @@ pub(crate) fn instance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     Ok(Option::<Instance>::deserialize(deserializer)?.map(|name| name.0))
 }
 
-/// The name of an instance of an agent, which is there.
+/// The name of an instance of an agent, which must be present.
 pub(crate) fn instance_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     deserializer.deserialize_str(Text("the name of an instance", MAX_INSTANCE_BYTES))
 }

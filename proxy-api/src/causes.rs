@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// An error with its causes in one line, outermost first. A cause whose text an error before it has said is left out:
-/// errors of some libraries repeat theirs.
+/// Formats an error with its causes in one line, outermost first. A cause whose text is part of an earlier one is
+/// omitted, as errors of some libraries repeat their causes.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

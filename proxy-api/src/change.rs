@@ -159,7 +159,7 @@ impl Parts<'_> {
         Change { contract: CONTRACT, version: self.version.clone(), ..Change::default() }
     }
 
-    /// The part that has room for an item of this weight.
+    /// Returns the part that has room for an item of this weight.
     fn open(&mut self, weight: usize) -> &mut Change {
         if self.done.is_empty() || self.items + weight > self.per_part {
             self.done.push(self.empty());
@@ -233,23 +233,23 @@ pub struct Assembler {
     copies: usize,
 }
 
-/// Most items of an update, a part counting as one more, after which the configuration before it is used again. To repeat
-/// more costs more than a copy.
+/// Most items of an update, plus one for each part, for which the configuration before the update is reused. For a
+/// larger update, repeating it costs more than a copy.
 const MOST_REPEATED: usize = 256;
 
-/// What an update names: nothing else differs between the configuration that it leads to and the one before it.
+/// The names in an update. Nothing else differs between the configuration before it and the one after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// New, changed and removed listeners.
     pub listeners: BTreeSet<ListenerId>,
     /// New, changed and removed endpoint sets.
     pub endpoints: BTreeSet<String>,
-    /// Whether it names agents, other proxies or sidecars.
+    /// Whether the update names agents, other proxies or sidecars.
     pub tunnels: bool,
 }
 
 impl Assembler {
-    /// An assembler for a stream that begins with this configuration in force.
+    /// Creates an assembler for a stream that begins with this configuration in force.
     #[must_use]
     pub fn of(current: &Configuration) -> Self {
         Self { sum: Some(current.digest_sum()), ..Self::default() }
@@ -261,24 +261,24 @@ impl Assembler {
         self.sum.unwrap_or_default().digest()
     }
 
-    /// Items of updates that were hashed for the digest. The configuration that a stream begins with does not count.
+    /// Number of items of updates that were hashed for the digest. A stream's initial configuration does not count.
     #[must_use]
     pub fn hashed(&self) -> usize {
         self.hashed
     }
 
-    /// What the last update that was committed names; empty if it was taken already.
+    /// Takes the names of the last committed update; empty if they were taken before.
     pub fn take_named(&mut self) -> Named {
         std::mem::take(&mut self.named)
     }
 
-    /// Takes back the configuration that was in force before the last update: the next update is assembled in it, and not in
-    /// a copy of the one in force. It must be that one, as it was.
+    /// Takes back the configuration that was in force before the last update, unmodified. The next update is assembled
+    /// in it, instead of in a copy of the one in force.
     pub fn reuse(&mut self, before: Configuration) {
         self.spare = self.last.is_some().then_some(before);
     }
 
-    /// Called at intervals: drops what [`Self::reuse`] took if no update has begun since the last call.
+    /// Called at intervals: drops the configuration from [`Self::reuse`] if no update has begun since the last call.
     pub fn rest(&mut self) {
         if !std::mem::take(&mut self.is_busy) {
             self.spare = None;
@@ -291,7 +291,7 @@ impl Assembler {
         self.copies
     }
 
-    /// A configuration with the content of the one in force.
+    /// Returns a configuration with the content of the one in force.
     fn like(&mut self, current: &Configuration) -> Configuration {
         self.is_busy = true;
         let (spare, last) = (self.spare.take(), self.last.take());

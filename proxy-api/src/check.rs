@@ -43,24 +43,24 @@ pub enum Probe {
         /// Path with its query string.
         path: String,
     },
-    /// The endpoint must answer with bytes that contain these.
+    /// The answer of the endpoint must contain these bytes.
     Exchange {
-        /// What the check sends first; empty: nothing.
+        /// Bytes that the check sends first; empty: none.
         #[serde(default, skip_serializing_if = "Octets::is_empty")]
         send: Octets,
-        /// What the answer must contain; not empty.
+        /// Bytes that the answer must contain; not empty.
         expect: Octets,
     },
     /// `MySQL` or `MariaDB`: the server must greet and answer a login.
     Mysql {
-        /// An account without a password, which the server must let in; `None`: an account that does not exist, which
+        /// An account without a password, which the server must accept; `None`: an account that does not exist, which
         /// the server must refuse.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
     },
     /// `PostgreSQL`: the server must answer.
     Postgres {
-        /// The account of a session that the server must begin, at least up to the question for a password; `None`: the
+        /// The account of a session that the server must begin, at least up to the request for a password; `None`: the
         /// server must answer a request for encryption.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
@@ -72,7 +72,7 @@ pub enum Probe {
 pub struct Octets(Vec<u8>);
 
 impl Octets {
-    /// These bytes; `None` if there are too many.
+    /// Wraps these bytes; `None` if there are too many.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
         (bytes.len() <= MAX_CHECK_BYTES).then_some(Self(bytes))
@@ -84,7 +84,7 @@ impl Octets {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

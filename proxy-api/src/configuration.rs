@@ -25,7 +25,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Whether `next` may replace this version. `new_stream`: nothing was committed on the stream yet.
+    /// Whether `next` may replace this version. `new_stream`: nothing has been committed on the stream yet.
     #[must_use]
     pub fn admits(&self, next: &Self, new_stream: bool) -> bool {
         if self.epoch == next.epoch { next.number >= self.number } else { new_stream }
@@ -50,7 +50,7 @@ pub struct Configuration {
     /// Agents that may dial the proxies, by uid. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::agent::agents")]
     pub agents: BTreeMap<String, Agent>,
-    /// What the proxies know of each other and of sidecars for tunnels. It changes without changing any listener's revision.
+    /// The other proxies and the sidecars, for tunnels. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "Tunnels::is_empty")]
     pub tunnels: Tunnels,
 }
@@ -77,7 +77,7 @@ impl Default for Configuration {
 #[serde(transparent)]
 pub struct Digest(#[serde(deserialize_with = "crate::bounded::hash")] pub String);
 
-/// A digest kept incrementally: the sum of the hashes of all items, so that an update hashes only what changed.
+/// A digest that is updated incrementally: the sum of the hashes of all items. An update hashes only what changed.
 ///
 /// Each item is the first 128 bits of SHA-256 over its name and revision; the sum is modulo 2^128. The digest detects
 /// accidental differences; it does not resist forgery.
@@ -153,7 +153,7 @@ impl Configuration {
         self.digest_sum().digest()
     }
 
-    /// The digest of all listeners, endpoint sets, agents, peers and sidecars, to be kept incrementally from here on.
+    /// The digest of all listeners, endpoint sets, agents, peers and sidecars, to be updated incrementally.
     #[must_use]
     pub fn digest_sum(&self) -> DigestSum {
         let mut sum = DigestSum::default();
@@ -227,13 +227,13 @@ impl<'de> Deserialize<'de> for Offer {
                 None => Self::Supported(Arc::new(listener)),
             },
             Err(error) if is_unknown(&error) => Self::unsupported(raw, error.to_string()),
-            // No release writes this, older or newer: the document is damaged and refused whole.
+            // No release writes this document, older or newer: it is damaged and refused whole.
             Err(error) => return Err(<D::Error as serde::de::Error>::custom(error)),
         })
     }
 }
 
-/// Why a listener of known fields and values must not run, if so.
+/// Why a listener of known fields and values must not run, or `None` if it may.
 fn unfit(listener: &Listener) -> Option<String> {
     if listener.socket.port == 0 {
         return Some("socket.port is 0".to_owned());

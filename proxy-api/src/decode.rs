@@ -83,10 +83,10 @@ impl Configuration {
         serde_json::to_vec_pretty(self)
     }
 
-    /// Writes what [`Configuration::encode`] returns.
+    /// Writes the output of [`Configuration::encode`].
     ///
     /// # Errors
-    /// Also if it cannot be written.
+    /// Also if the writer fails.
     pub fn encode_to(&self, to: impl Write) -> Result<(), serde_json::Error> {
         serde_json::to_writer_pretty(to, self)
     }

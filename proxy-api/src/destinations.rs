@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Metadata services of clouds, as their providers document them: they hand out the credentials of the machine.
+/// Cloud metadata services, as documented by their providers. They hand out the credentials of the machine.
 const METADATA: [IpAddr; 12] = [
     // AWS, Azure, Google Cloud, OpenStack and most others.
     v4([169, 254, 169, 254]),
@@ -34,7 +34,7 @@ const METADATA: [IpAddr; 12] = [
 ];
 /// First segments of `fd00:ec2::/32`, the services that AWS offers to its machines: metadata, pod identity, DNS.
 const AWS: [u16; 2] = [0xfd00, 0xec2];
-/// Ports of kubelets: the API, and the read-only port that old clusters have.
+/// Ports of kubelets: the API, and the read-only port of old clusters.
 const KUBELET: [u16; 2] = [10250, 10255];
 
 const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {
@@ -87,7 +87,7 @@ impl Denial {
 }
 
 impl fmt::Display for Denial {
-    /// The cause and, where there is one, the remedy.
+    /// Writes the cause and, where there is one, the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Local => {
@@ -118,7 +118,7 @@ impl fmt::Display for Denial {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destinations {
-    /// Set in gateways: refuse what only the machine, the link or the cloud of the proxy should reach.
+    /// Set in gateways: refuse addresses that only the machine, the link or the cloud of the proxy should reach.
     pub refuse_local: bool,
     /// Networks that `address` targets must resolve into; empty allows all.
     pub cidrs: Vec<IpNet>,
@@ -146,7 +146,7 @@ impl Destinations {
         if self.refuse_local { forms(ip).find_map(refused) } else { None }
     }
 
-    /// Whether one of the networks is this address alone.
+    /// Whether one of the networks contains only this address.
     #[must_use]
     pub fn names(&self, ip: IpAddr) -> bool {
         forms(ip).any(|form| self.names_form(form))
@@ -164,7 +164,7 @@ impl Destinations {
     }
 }
 
-/// Whether a network contains an address in canonical form. A network of mapped addresses means the IPv4 network.
+/// Whether a network contains an address in canonical form. A network of mapped addresses stands for the IPv4 network.
 fn holds(net: &IpNet, ip: IpAddr) -> bool {
     match (net, ip) {
         (IpNet::V6(net), IpAddr::V4(four)) => net.prefix_len() >= 96 && net.contains(&four.to_ipv6_mapped()),
@@ -172,9 +172,9 @@ fn holds(net: &IpNet, ip: IpAddr) -> bool {
     }
 }
 
-/// Addresses that gateways treat in their own way.
+/// Classes of addresses that gateways treat specially.
 enum Class {
-    /// Refused whatever the gateway allows.
+    /// Refused regardless of the allowed networks.
     Never,
     /// Refused unless named.
     LinkLocal,
@@ -223,7 +223,7 @@ fn nat64(ip: IpAddr) -> Option<Ipv4Addr> {
 /// The IPv4 address that an IPv6 address wraps, apart from a mapped one, which is in canonical form already.
 fn wrapped(six: Ipv6Addr) -> Option<Ipv4Addr> {
     let (high, low) = match six.segments() {
-        // NAT64: the well-known prefix, and the one for local use (RFC 8215) with prefixes of 96 bits; translated
+        // NAT64: the well-known prefix, and prefixes of 96 bits within the one for local use (RFC 8215); translated
         // (RFC 2765), compatible (RFC 4291) and 6to4 (RFC 3056) addresses.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x64, 0xff9b, 1, _, _, _, high, low]

@@ -36,11 +36,11 @@ use self::{
     sources::Sources,
 };
 
-/// A source may have used no more tokens of its fair share than this part of those that are left of all.
+/// A source within its fair share may have used at most this part of the remaining tokens of all sources.
 const LEFT_PART: u64 = 8;
-/// How many times more a connection that waits weighs than a request that is being answered, where these leave last.
+/// How much more a waiting connection weighs than a request that is being answered, if those are evicted last.
 const WORK_LAST_TIMES: usize = 4;
-/// The part of the rate of all, and of its burst, that is kept for known sources: a half.
+/// The part of the rate of all, and of its burst, that is reserved for known sources: a half.
 const KNOWN_PART: u32 = 2;
 
 /// A connection's place at a door.
@@ -51,16 +51,16 @@ pub struct PlaceId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {
-    /// It gets this place.
+    /// The connection gets this place.
     Admit(PlaceId),
-    /// It gets this place, and the connection that was `evicted` must be closed; its place is already free.
+    /// The connection gets this place. The `evicted` one must be closed; its place is already free.
     AdmitAfterEvicting {
         /// The place of the newcomer.
         place: PlaceId,
         /// The place that was taken back.
         evicted: PlaceId,
     },
-    /// It must be closed.
+    /// The connection must be closed.
     Refuse(Refusal),
 }
 
@@ -95,11 +95,11 @@ impl Refusal {
 struct Place {
     /// The source of the peer.
     peer: Source,
-    /// The source among whose connections it counts.
+    /// The source that the connection counts towards.
     source: Source,
     /// Whether a request of the peer is being answered; otherwise the door waits for the peer.
     asks: bool,
-    /// Since when that is so.
+    /// Since when `asks` has had its value.
     since: Duration,
     /// Time from the admission to the turn of the handshake.
     turn: Duration,
@@ -114,16 +114,16 @@ pub struct Places {
     known: BTreeMap<PlaceId, Place>,
     namespaces: Namespaces,
     sources: Sources,
-    /// The rate of all.
+    /// The bucket of all sources.
     bucket: Bucket,
-    /// What is kept for known sources.
+    /// The tokens that are reserved for known sources.
     known_bucket: Bucket,
-    /// The handshakes of admitted connections.
+    /// The turns of the handshakes of admitted connections.
     lanes: Lanes,
 }
 
 impl Places {
-    /// A door without connections.
+    /// Creates a door without connections.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -139,13 +139,13 @@ impl Places {
         }
     }
 
-    /// Replaces the bounds. Connections that have a place keep it; while there are more than the new bounds, a newcomer gets
-    /// the place of another one.
+    /// Replaces the bounds. Connections keep their places; while there are more than the new bounds allow, a newcomer
+    /// gets the place of another one.
     pub fn resize(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
 
-    /// A new connection, of a stranger that has not sent anything yet.
+    /// Admits a new connection, of a stranger that has not sent anything yet.
     pub fn admit(&mut self, source: IpAddr, now: Duration) -> Admission {
         self.sources.sweep(now);
         let peer = Source::of(source);
@@ -166,8 +166,8 @@ impl Places {
         }
     }
 
-    /// A new connection of a peer that is known by other means than its requests. It takes no place from strangers, and
-    /// none from other sources of known peers with fewer places. With rates, its source counts as known.
+    /// Admits a new connection of a peer that is known without a request. It takes no place from strangers, and none
+    /// from other sources of known peers with fewer places. With rates, its source counts as known.
     pub fn admit_known(&mut self, source: IpAddr, now: Duration) -> Admission {
         self.sources.sweep(now);
         let peer = Source::of(source);
@@ -193,18 +193,18 @@ impl Places {
         taken.map(|place| place.turn).unwrap_or_default()
     }
 
-    /// A request of this connection is being answered.
+    /// Notes that a request of this connection is being answered.
     pub fn asks(&mut self, place: PlaceId, now: Duration) {
         self.mark(place, true, now);
     }
 
-    /// The request is answered: the door waits for the peer again.
+    /// Notes that the request is answered: the door waits for the peer again.
     pub fn waits(&mut self, place: PlaceId, now: Duration) {
         self.mark(place, false, now);
     }
 
-    /// The peer has authenticated, so its place is no longer among those of strangers. Returns the place that was taken
-    /// back for it, whose connection must be closed.
+    /// Notes that the peer has authenticated, so that its place no longer counts towards strangers. Returns the place
+    /// that was taken back for it, whose connection must be closed.
     ///
     /// # Errors
     /// There is no place for another authenticated peer: the connection must be closed. Its place is free.
@@ -220,11 +220,11 @@ impl Places {
         Ok(evicted)
     }
 
-    /// The connection is closed. Releasing a place that was already taken back does nothing.
+    /// Frees the place of a closed connection. Releasing a place that was already taken back does nothing.
     pub fn release(&mut self, place: PlaceId, now: Duration) {
         if let Some(known) = self.known.remove(&place) {
             self.namespaces.leave(place);
-            // However long it was connected: it may come back now.
+            // However long the peer was connected, it may reconnect now.
             self.recognise(known.peer, now);
         } else if let Some(stranger) = self.strangers.remove(&place) {
             self.sources.leave(stranger.source, self.bounds.rates.is_some());
@@ -278,7 +278,7 @@ impl Places {
         for place in self.known.values() {
             *held.entry(place.source.address).or_default() += 1;
         }
-        // By source alone: who has authenticated does not pay for others of its network.
+        // By source alone: an authenticated peer does not pay for others in its network.
         let of_source = |source: Source| (held.get(&source.address).copied().unwrap_or_default(), 0);
         let evicted = self.longest(&self.known, |_| true, of_source).ok_or(Refusal::Full)?;
         self.release(evicted, now);
@@ -292,7 +292,7 @@ impl Places {
         }
     }
 
-    /// The place that a newcomer of this source gets: a free one, or one that is taken back.
+    /// Returns the place for a newcomer of this source: a free one, or one that is taken back.
     fn room(&self, source: Source) -> Result<Option<PlaceId>, Refusal> {
         let Bounds { strangers, per_source, .. } = self.bounds;
         let (own, together) = self.sources.held(source);
@@ -311,9 +311,9 @@ impl Places {
         Ok(None)
     }
 
-    /// The place to take back: among those of the heaviest source, the one that has waited for its peer the longest. So
-    /// the greediest source pays, and in a heavy network the one with the most. `held` returns the places of a source, and
-    /// of its network.
+    /// Selects the place to take back: within the heaviest source, the one that has waited for its peer the longest. So
+    /// the greediest source pays, and in a heavy network the one with the most places. `held` returns the number of
+    /// places of a source and of its network.
     fn longest(
         &self,
         among: &BTreeMap<PlaceId, Place>,
@@ -336,8 +336,8 @@ impl Places {
         candidates.max_by_key(rank).map(|(id, _)| *id)
     }
 
-    /// Takes a token of this source, one of its network and one of all; a connection that is refused takes none, so a
-    /// source that connects too often takes no tokens from the others. Returns the time until the turn of the handshake.
+    /// Takes a token of this source, one of its network and one of all. A refused connection takes none, so a source
+    /// that connects too often takes no tokens from others. Returns the time until the turn of the handshake.
     fn charge(&mut self, source: Source, now: Duration) -> Result<Duration, Refusal> {
         let Some(Rates { all, source: of_source, evenly }) = self.bounds.rates else { return Ok(Duration::ZERO) };
         let (mut own, mut group) = (self.sources.get(source.address), self.sources.group(source.network));
@@ -346,7 +346,7 @@ impl Places {
         }
         let share = self.fair_share(all);
         let own_share = share.part_of(u32::try_from(group.strangers).unwrap_or(u32::MAX));
-        // Known sources are not held to the rate of their network, and take nothing of it: their neighbours are strangers.
+        // The rate of its network neither bounds a known source nor is charged for it, as its neighbours are strangers.
         let network = source.network.filter(|_| now >= own.known_until).map(|_| rate_of_network(of_source, all));
         if let Some(rate) = network {
             let is_left =
@@ -367,14 +367,14 @@ impl Places {
         }
         let turn = if evenly { self.lanes.turn(all, is_fair, now) } else { Some(Duration::ZERO) };
         let turn = turn.ok_or(Refusal::Rate)?;
-        // Beyond its share a source owes nothing: it has taken what was left. Nor does it use up the share of its network.
+        // Beyond its share a source owes nothing, as it used spare tokens. Its network's share is not charged either.
         let _ = if is_kept {
             self.known_bucket.take(kept, now)
         } else {
             own.fair.take(own_share, now) && group.fair.take(share, now)
         };
         // Otherwise known sources and strangers together would connect twice as often as the rate allows. Known sources
-        // get in without a token; the debt, no more than they are kept, is paid by all.
+        // get in without a token. Their debt, at most the reserved part, is charged to all.
         self.bucket.spend(all, 1, now);
         own.bucket.spend(of_source, 1, now);
         if let Some(rate) = network {
@@ -384,16 +384,16 @@ impl Places {
         Ok(turn)
     }
 
-    /// The share of one source in half of a rate, among strangers; a network has one share for its sources. There is one
-    /// for a newcomer, too.
+    /// The share of one source in half of a rate, among strangers. A network has one share for all its sources, and one
+    /// share is counted for a newcomer.
     fn fair_share(&self, all: Rate) -> Rate {
         let sources = u32::try_from(self.sources.groups().saturating_add(1)).unwrap_or(u32::MAX);
         all.part_of(sources.saturating_mul(2))
     }
 }
 
-/// Whether a source, or a network, that has used so much of its share may have a token that is kept for those with little:
-/// the less is left, the less it may have had.
+/// Whether a source, or a network, that has used this much of its share may take a token reserved for sources with
+/// little use: the fewer are left, the less it may have used.
 fn is_due(used: &Bucket, share: Rate, (left, rate): (&Bucket, Rate), now: Duration) -> bool {
     used.wait(share, now).is_zero() && used.used(share, now) <= left.left(rate, now) / LEFT_PART
 }

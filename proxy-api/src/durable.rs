@@ -14,52 +14,52 @@ pub const SIDECAR_STREAM: &str = "is not for sidecars: the credentials of the se
 pub const STREAM_SERVER: &str = "is for portlane run: in a cluster the gateway names the server (spec.jetStream), so that \
                                  its credentials reach no other; remove url, credentialsRef and replicas";
 
-/// Bytes of the name of a stream. A server takes 255, and the stream of dead letters has `-dead` behind it. A name that fits
-/// is never another one: the messages under it would be left.
+/// Longest name of a stream, in bytes. A server accepts 255, and the stream of dead letters has the suffix `-dead`. A
+/// name that fits never changes: the messages under it would be left.
 const STREAM_NAME: usize = 250;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const TIB: u64 = 1024 * 1024 * MIB;
 
-/// Fewest bytes of each log.
+/// Least size of each log, in bytes.
 const LEAST_LOG: u64 = 16 * MIB;
 /// Most lanes of a listener.
 const LANES: u64 = 16;
 
-/// What a durable listener keeps, and how it sends that on.
+/// The store of a durable listener, and how its messages are sent on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Durable {
-    /// How messages are delimited in what clients send.
+    /// How messages are delimited in the data of clients.
     pub framing: Framing,
-    /// Longest message.
+    /// Longest message, in bytes.
     pub max_message_bytes: u32,
-    /// What happens to a longer one.
+    /// What happens to a longer message.
     pub oversize: Oversize,
-    /// Where messages are kept.
+    /// Where messages are stored.
     pub store: Store,
-    /// Age at which messages are dropped; `None`: at no age.
+    /// Age at which messages are dropped; `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_seconds: Option<u32>,
-    /// What gives way when the store is full.
+    /// What is dropped when the store is full.
     pub when_full: WhenFull,
     /// Longest time until a message is synced.
     pub sync_millis: u32,
-    /// Logs, each with a connection to the sink, among which sources are divided; 1 if absent.
+    /// Number of logs, each with a connection to the sink, among which sources are divided; 1 if absent.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub lanes: u32,
     /// How messages are sent.
     pub send: Sink,
-    /// Bytes of the log of dead letters; `None`: they are dropped.
+    /// Bytes of the log of dead letters; `None`: such messages are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_bytes: Option<u64>,
-    /// What is added to messages; `None`: nothing.
+    /// Metadata that is added to messages; `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrich: Option<Enrich>,
 }
 
-/// How messages are delimited in what clients send.
+/// How messages are delimited in the data of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Framing {
     /// Each datagram is a message.
@@ -70,7 +70,7 @@ pub enum Framing {
     Nul,
     /// A decimal length and a space precede a message (RFC 6587).
     OctetCounting,
-    /// Each message has the one or the other form of RFC 6587: `OctetCounting` or `Newline`.
+    /// Each message has either form of RFC 6587: `OctetCounting` or `Newline`.
     Syslog,
     /// A length of 2 bytes precedes a message.
     Length2,
@@ -83,13 +83,13 @@ pub enum Framing {
 /// What happens to a message that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Oversize {
-    /// Its beginning is kept.
+    /// Its beginning is stored.
     Truncate,
     /// It is dropped.
     Drop,
 }
 
-/// Where messages are kept until the sink has them.
+/// Where messages are stored until the sink has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Store {
@@ -100,19 +100,19 @@ pub enum Store {
     },
     /// A stream of a NATS server.
     JetStream {
-        /// `nats://HOST:PORT` or `tls://HOST:PORT`. Within the operator it may be empty: that of the gateway.
+        /// `nats://HOST:PORT` or `tls://HOST:PORT`. Empty only within the operator: that of the gateway.
         url: String,
-        /// Name of the Secret with the credentials; `None`: the server asks for none.
+        /// Name of the Secret with the credentials; `None`: the server requires none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         credentials_name: Option<String>,
-        /// Servers of a cluster that keep each message.
+        /// Number of servers of a cluster that store each message.
         replicas: u32,
         /// Bytes of the stream.
         max_bytes: u64,
     },
 }
 
-/// What gives way when the store is full.
+/// What is dropped when the store is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhenFull {
     /// The oldest messages.
@@ -156,7 +156,7 @@ pub enum Sink {
     },
 }
 
-/// How messages are delimited in what is sent.
+/// How messages are delimited in the data to the sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SinkFraming {
     /// A line feed ends a message.
@@ -182,29 +182,29 @@ pub enum HttpFormat {
     Raw,
 }
 
-/// Receive time, client address, forward and pod, and the form in which messages get them.
+/// Receive time, client address, forward and pod, and the form in which they are added to messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Enrich {
     /// An object of JSON around each message.
     Json {},
-    /// An element of structured data in each message of RFC 5424; other messages stay as they are.
+    /// An element of structured data in each message of RFC 5424; other messages stay unchanged.
     Syslog {
         /// Name of the element.
         structured_data_id: String,
     },
 }
 
-/// A number, its name, and what it may be.
+/// A number: its name, its value and the allowed range.
 type Number = (&'static str, u64, RangeInclusive<u64>);
 
 impl Durable {
-    /// Whether a server keeps the messages.
+    /// Whether a server stores the messages.
     fn is_stream(&self) -> bool {
         matches!(self.store, Store::JetStream { .. })
     }
 
-    /// The first number that is out of its bounds, in words. The lengths of texts are numbers too.
+    /// Describes the first number that is out of its bounds. The lengths of texts are numbers, too.
     #[must_use]
     pub fn beyond(&self) -> Option<String> {
         let (lanes, most_lanes) = (u64::from(self.lanes), if self.is_stream() { 1 } else { LANES });
@@ -280,8 +280,8 @@ fn length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
-/// The name of the stream of a listener: the parts of its id with `__` between them. Other bytes than letters, digits and
-/// `-` are written as `_XX`: a stream has no dots in its name. A name that is too long ends with a hash of it.
+/// The name of the stream of a listener: the parts of its id with `__` between them. Other bytes than letters, digits
+/// and `-` are written as `_XX`: a stream has no dots in its name. A name that is too long ends with a hash of it.
 #[must_use]
 pub fn stream_name(id: &ListenerId) -> String {
     let mut name = "portlane".to_owned();
@@ -291,7 +291,7 @@ pub fn stream_name(id: &ListenerId) -> String {
             if byte.is_ascii_alphanumeric() || byte == b'-' {
                 name.push(char::from(byte));
             } else {
-                // A string takes whatever is written.
+                // Writing to a string never fails.
                 let _ = write!(name, "_{byte:02X}");
             }
         }
@@ -299,10 +299,10 @@ pub fn stream_name(id: &ListenerId) -> String {
     if name.len() <= STREAM_NAME {
         return name;
     }
-    // No other name has `_h`: a byte is two digits of 0 to 9 and A to F.
+    // No other name contains `_h`: a byte is two digits of 0 to 9 and A to F.
     let mut hash = "_h".to_owned();
     for byte in Sha256::digest(name.as_bytes()).iter().take(16) {
-        // The same.
+        // Writing to a string never fails.
         let _ = write!(hash, "{byte:02x}");
     }
     name.truncate(STREAM_NAME - hash.len());

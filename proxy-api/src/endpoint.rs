@@ -10,9 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Revision, hash::short};
 
-/// One address that a backend stands for. In a document an address alone is a string; an endpoint with attributes is an
-/// object with the field `address`. Attributes that a proxy does not know are ignored: they only rank endpoints, and
-/// never restrict them.
+/// One address of a backend. In a document an address alone is a string; an endpoint with attributes is an object with
+/// the field `address`. Attributes that a proxy does not know are ignored: they only rank endpoints, and never restrict
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// Address with port.
@@ -27,7 +27,7 @@ impl From<SocketAddr> for Endpoint {
 
 impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // A new field does not compile until it is written.
+        // Destructured, so that a new field does not compile until it is written.
         let Self { address } = self;
         address.serialize(serializer)
     }
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
-/// Reads either form without keeping what it reads: documents come with thousands of endpoints.
+/// A visitor that reads either form without a copy: documents have thousands of endpoints.
 struct Form;
 
 impl<'de> Visitor<'de> for Form {
@@ -72,13 +72,13 @@ pub struct EndpointSet {
 }
 
 impl EndpointSet {
-    /// Hash of the endpoints, which a proxy sends in place of them.
+    /// Hash of the endpoints, which a proxy sends instead of the endpoints.
     #[must_use]
     pub fn revision(&self) -> Revision {
         let mut hash = Sha256::new();
         for endpoint in &self.endpoints {
-            // A new field does not compile until it is hashed: a proxy that holds a set with other attributes must get the
-            // new one.
+            // Destructured, so that a new field does not compile until it is hashed: a proxy that holds a set with
+            // other attributes must get the new one.
             let Endpoint { address } = endpoint;
             hash.update(address.to_string());
             hash.update([0]);

@@ -1,4 +1,4 @@
-//! What a proxy holds: the revisions that it tells, so that it is sent only what differs.
+//! The revisions that a proxy holds, which it sends so that it gets only differences.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Configuration, ListenerId, Revision, peer_revision, weight::ITEM};
 
-/// Bytes of a revision that was not read yet. Hashes have 16 or 32 digits.
+/// Bytes of a revision that has not been read yet. Hashes have 16 or 32 digits.
 const REVISION: usize = 32;
 
 /// Revisions that a proxy holds, in parts. Sent only if the proxy's digest differs from the operator's.
@@ -43,8 +43,8 @@ impl Held {
         listeners.chain(named).map(|texts| ITEM + texts).sum()
     }
 
-    /// Bytes that the revisions of these listeners and endpoint sets, and of these agents, peers and sidecars, would take
-    /// in memory, approximately.
+    /// Bytes that the revisions of these listeners, endpoint sets, agents, peers and sidecars would take in memory,
+    /// approximately.
     #[must_use]
     pub fn weight_of<'a>(
         listeners: impl Iterator<Item = &'a ListenerId>,

@@ -13,7 +13,7 @@ const PORT_FORWARD: &str = "PortForward";
 
 /// Kind of the object that a listener comes from.
 ///
-/// Its own type rather than a string because almost every origin is a `PortForward`, which costs nothing here.
+/// Not a string, because almost every origin is a `PortForward`, whose kind takes no memory here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum OriginKind {
@@ -24,8 +24,8 @@ pub enum OriginKind {
     Other(OtherKind),
 }
 
-/// Name in the Kubernetes API of a kind that has no variant in [`OriginKind`]. Only parsing an [`OriginKind`] makes one, so
-/// each kind has exactly one value, and its name is bounded and free of the separator of ids.
+/// Name in the Kubernetes API of a kind that has no variant in [`OriginKind`]. Only parsing an [`OriginKind`] creates
+/// one, so each kind has exactly one value, and its name is bounded and free of the separator of ids.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OtherKind(Box<str>);
 
@@ -92,7 +92,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A `PortForward`.
+    /// The origin of a `PortForward`.
     #[must_use]
     pub fn port_forward(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: OriginKind::PortForward, namespace: namespace.into(), name: name.into() }
@@ -138,11 +138,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Permanent identity of a listener. As text the text of its origin, then `/LISTENER`: texts of three parts name listeners of a
-/// `PortForward`, as releases before the kind wrote them.
+/// Permanent identity of a listener. As text, its origin followed by `/LISTENER`: texts of three parts name listeners
+/// of a `PortForward`, as releases before the kind wrote them.
 ///
-/// Copies share the texts, because configurations and reports of tens of thousands of listeners are copied. Equality and order
-/// are those of the texts, and ask for the pointers first; the standard library does that for `==` of an [`Arc`].
+/// Clones share the texts, because configurations and reports of tens of thousands of listeners are copied. Equality
+/// and order are those of the texts, but compare pointers first; the standard library does so for `==` of an [`Arc`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ListenerId(Arc<IdParts>);
@@ -182,7 +182,7 @@ impl ListenerId {
         self.origin.kind.as_str().len() + self.origin.namespace.len() + self.origin.name.len() + self.listener.len()
     }
 
-    /// The listener of this name of an object.
+    /// Creates the id of the listener of this name of an object.
     #[must_use]
     pub fn new(origin: Origin, listener: impl Into<String>) -> Self {
         Self(Arc::new(IdParts { origin, listener: listener.into() }))

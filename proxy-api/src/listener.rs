@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{AcceptHeader, Access, Destinations, Durable, HealthCheck, Limits, ProxyProtocol, TenantLimits, Transport};
 
-/// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
-/// Copies share the text.
+/// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included. Clones share
+/// the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(#[serde(deserialize_with = "crate::bounded::revision")] pub Arc<str>);
@@ -69,7 +69,7 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_port: Option<u16>,
     /// Server names (`db.example.com`, `*.example.com`), sorted, that route TLS sessions to this listener; other
-    /// listeners may use other names on the same port. Empty: every connection.
+    /// listeners may use other names on the same port. Empty: every connection is routed to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// Destinations of sessions. Empty: every session is refused.
@@ -103,7 +103,7 @@ pub struct Listener {
     /// Limits that all listeners of the origin's namespace share; `None`: only the proxy's own limits apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_limits: Option<Box<TenantLimits>>,
-    /// Messages are kept on disk and sent on; `None`: sessions are forwarded.
+    /// Stores messages and sends them on; `None`: sessions are forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<Box<Durable>>,
 }
@@ -185,7 +185,7 @@ pub struct Backend {
     pub id: String,
     /// Share of new sessions; 0 means no new sessions.
     pub weight: u32,
-    /// Priority: used only while no backend with a lower number has a healthy endpoint.
+    /// Priority: the backend is used only while no backend with a lower number has a healthy endpoint.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u32,
     /// Port to check at the endpoints of this entry; `None`: that of the listener's check.
@@ -213,7 +213,7 @@ pub enum Target {
         /// Port, 1 to 65535.
         port: u16,
     },
-    /// What an agent reaches; the endpoints are the instances of the agent that are connected.
+    /// A target behind an agent; the endpoints are the connected instances of the agent.
     Tunnel {
         /// Uid of the agent, a key of the configuration's agents.
         agent: String,
@@ -251,18 +251,18 @@ pub struct Outlier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timeouts {
-    /// One connect attempt.
+    /// Timeout of one connect attempt.
     pub connect_seconds: u32,
-    /// TCP session without data.
+    /// Timeout of a TCP session without data.
     pub idle_seconds: u32,
-    /// TCP session without data after one side has finished.
+    /// Timeout of a TCP session without data after one side has finished.
     pub half_close_seconds: u32,
-    /// UDP flow without a datagram.
+    /// Timeout of a UDP flow without a datagram.
     pub udp_idle_seconds: u32,
     /// Idle time before TCP keepalive probes.
     pub keepalive_seconds: u32,
-    /// Everything a client must send before its session starts: PROXY header and server name. Set only if either is
-    /// used.
+    /// Timeout of the data that a client must send before its session starts: PROXY header and server name. Set only if
+    /// either is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_seconds: Option<u32>,
     /// Total lifetime of a session; `None`: unlimited.
@@ -286,9 +286,9 @@ pub struct Retry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sessions {
-    /// When a configuration change concerns them.
+    /// What happens when a configuration change concerns sessions.
     pub on_update: OnUpdate,
-    /// When their endpoint is ejected.
+    /// What happens when the endpoint of sessions is ejected.
     pub on_unhealthy: OnUnhealthy,
     /// Longest drain, in seconds.
     pub drain_seconds: u32,
@@ -297,20 +297,20 @@ pub struct Sessions {
 /// What happens to sessions that a change concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUpdate {
-    /// They stay until they end.
+    /// The sessions stay until they end.
     Keep,
-    /// They are closed within the drain time, spread over it.
+    /// The sessions are closed within the drain time, spread over it.
     Drain,
-    /// They are reset at once.
+    /// The sessions are reset at once.
     Close,
 }
 
 /// What happens to sessions when their endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUnhealthy {
-    /// They stay.
+    /// The sessions stay.
     Keep,
-    /// They are reset.
+    /// The sessions are reset.
     Close,
 }
 

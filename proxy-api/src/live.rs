@@ -1,5 +1,4 @@
-//! Live sessions of a proxy, and what its durable listeners have for their sinks: what the operator asks for, and the
-//! answer.
+//! Live sessions of a proxy, and the lag of its durable listeners: the operator's request, and the answer.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -27,16 +26,16 @@ pub struct Selection {
     /// Only sessions of this object. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// Only sessions of objects of this namespace. A proxy that knows no namespaces lists the others too. Absent: all.
+    /// Only sessions of objects in this namespace. A proxy without support lists others, too. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Count the sessions of each object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_origin: bool,
-    /// Only the session with this id. A proxy that knows no ids lists the others too. Absent: all.
+    /// Only the session with this id. A proxy without support lists others, too. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// Tell the lag of durable listeners in place of sessions. A proxy that does not know of it lists sessions.
+    /// Report the lag of durable listeners instead of sessions. A proxy that does not support this lists sessions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lag: bool,
     /// Most sessions to list.
@@ -45,8 +44,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether a session of this listener with this id is listed; `id` is absent in the answer of a proxy that knows no
-    /// ids.
+    /// Whether a session of this listener with this id is listed; `id` is absent in the answer of a proxy that does not
+    /// support ids.
     #[must_use]
     pub fn has(&self, listener: &ListenerId, id: Option<SessionId>) -> bool {
         self.origin.as_ref().is_none_or(|origin| *origin == listener.origin)
@@ -71,24 +70,24 @@ pub struct Inspected {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSessions {
-    /// Number of selected sessions, also of those that are not listed. With `lag`, that of selected durable listeners.
+    /// Number of selected sessions, including those not listed. With `lag`, the number of selected durable listeners.
     #[serde(default)]
     pub total: u64,
-    /// Some of them: in an answer at most [`crate::MAX_LIVE`].
+    /// Listed sessions: in an answer at most [`crate::MAX_LIVE`].
     #[serde(default, deserialize_with = "crate::bounded::sessions")]
     pub sessions: Vec<LiveSession>,
-    /// Number of selected sessions by object, for no more than [`MAX_COUNTED`] of those that have any. Empty if they were
-    /// not to be counted, and in the answer of a proxy that does not count them.
+    /// Number of selected sessions by object, for at most [`MAX_COUNTED`] objects that have any. Empty if the count was
+    /// not requested, and in the answer of a proxy that does not support it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::counts")]
     pub origins: BTreeMap<Origin, u64>,
-    /// Selected durable listeners: at most [`crate::MAX_LAGS`]. Absent if they were not asked for, and in the answer of a
-    /// proxy that does not tell them.
+    /// Selected durable listeners: at most [`crate::MAX_LAGS`]. Absent if they were not requested, and in the answer of
+    /// a proxy that does not support them.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::lags")]
     pub lag: Option<Vec<Lag>>,
 }
 
 impl LiveSessions {
-    /// Number of sessions, durable listeners and reasons that are listed, and of objects that are counted.
+    /// Number of listed sessions, durable listeners and reasons, and of counted objects.
     #[must_use]
     pub fn items(&self) -> usize {
         let of_listener = |lag: &Lag| 1 + lag.dropped_by_reason.len();
@@ -103,7 +102,7 @@ impl LiveSessions {
         }
     }
 
-    /// Adds those of another part of the proxy.
+    /// Adds the sessions and durable listeners of another part of the proxy.
     pub fn add(&mut self, other: Self) {
         self.total += other.total;
         self.sessions.extend(other.sessions);
@@ -125,7 +124,7 @@ impl LiveSessions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSession {
-    /// Identity of the session. Absent: the proxy knows none.
+    /// Identity of the session. Absent: the proxy does not support ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// The listener.
@@ -137,7 +136,7 @@ pub struct LiveSession {
     /// Backend entry, once chosen.
     #[serde(default, deserialize_with = "crate::bounded::backend")]
     pub backend: Option<String>,
-    /// Endpoint address, once chosen. Absent also if it is behind an agent.
+    /// Endpoint address, once chosen. Absent if the endpoint is behind an agent.
     #[serde(default)]
     pub endpoint: Option<SocketAddr>,
     /// The instance that leads to the endpoint, once chosen, if the backend is behind an agent.
@@ -166,13 +165,13 @@ impl LiveSession {
     }
 }
 
-/// What a durable listener has for its sink, and what became of its messages since the process started.
+/// The backlog of a durable listener, and counts of its messages since the process started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lag {
     /// The listener.
     pub listener: ListenerId,
-    /// How it delivers.
+    /// How the listener delivers.
     pub delivery: Delivery,
     /// Age of the oldest message that the sink does not have, in seconds; 0 if it has all.
     #[serde(default)]
@@ -183,10 +182,10 @@ pub struct Lag {
     /// Bytes of the log.
     #[serde(default)]
     pub log_bytes: u64,
-    /// Messages that came.
+    /// Messages that were received.
     #[serde(default)]
     pub received: u64,
-    /// Messages that the sink took.
+    /// Messages that the sink has acknowledged.
     #[serde(default)]
     pub delivered: u64,
     /// Messages that were sent once more.
@@ -195,16 +194,16 @@ pub struct Lag {
     /// Messages that were dropped or lost.
     #[serde(default)]
     pub dropped: u64,
-    /// The same by reason: at most [`crate::MAX_REASONS`], and none without a message.
+    /// Messages that were dropped or lost, by reason: at most [`crate::MAX_REASONS`], and no reason without a message.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::reasons")]
     pub dropped_by_reason: BTreeMap<String, u64>,
-    /// Messages that were put aside, as the sink refuses them.
+    /// Messages that are dead letters, as the sink refuses them.
     #[serde(default)]
     pub dead_lettered: u64,
     /// Number of lanes that send.
     #[serde(default)]
     pub lanes: u64,
-    /// Why the log is not safe, or why the sink took no message since it took its last one. Empty: nothing fails.
+    /// Why the log is not safe, or why the sink has taken no message since its last one. Empty: nothing fails.
     #[serde(
         default,
         skip_serializing_if = "String::is_empty",
@@ -215,17 +214,17 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Bytes of the texts of this listener in JSON, and of the numbers beside reasons.
+    /// Bytes of the texts of this listener in JSON, and of the numbers of its reasons.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// Bytes of the longest number, with what is around it.
+        /// Bytes of the longest number, including its punctuation.
         const NUMBER: usize = 24;
         let reasons = self.dropped_by_reason.keys().map(|reason| written(reason) + NUMBER);
         written(&self.listener.to_string()) + written(&self.error) + reasons.sum::<usize>()
     }
 }
 
-/// Bytes of a text in JSON, where a control character has six.
+/// Bytes of a text in JSON, where a control character takes six.
 fn written(text: &str) -> usize {
     let bytes = text.bytes().map(|byte| match byte {
         0..0x20 => 6,

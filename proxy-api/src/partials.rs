@@ -1,9 +1,9 @@
-//! The memory of messages that have not ended, and of those that wait for a log, over all durable listeners of a process.
+//! The memory of incomplete messages, and of those that wait for a log, over all durable listeners of a process.
 //!
-//! Each connection has a little for itself. Beyond that, all share one bound, and who grows leaves room to others: what
-//! its source has, and what its listener has (where several namespaces have listeners: its namespace), must still fit in
-//! beside what all have. So one source has a third of the memory at most, one IPv6 /64 three sevenths, one listener and
-//! one namespace a half, and something is left for another one however many there are.
+//! Each connection has a little of its own. Beyond that, all share one bound, and a connection that grows leaves room
+//! to others: the bytes of its source, and those of its listener (if several namespaces have listeners: of its
+//! namespace), must fit in once more beside the bytes of all. So one source has at most a third of the memory, one IPv6
+//! /64 three sevenths, one listener or one namespace a half, and any number of them leaves some to another.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +17,10 @@ use std::{
 
 use crate::doors::{Network, Source, weight};
 
-/// Bytes of a message that has not ended which a connection may always have. They fit into what is set aside for its
-/// session.
+/// Bytes of an incomplete message that a connection may always have. They fit into the memory reserved for its session.
 pub const OWN_BYTES: usize = 8 << 10;
 
-/// Bytes by who has them. A count lives for as long as somebody adds to it.
+/// Bytes by holder. A count lives as long as something refers to it.
 type Counts<K> = Mutex<BTreeMap<K, Weak<AtomicUsize>>>;
 
 fn count_of<K: Ord>(counts: &Counts<K>, key: K) -> Arc<AtomicUsize> {
@@ -32,13 +31,13 @@ fn count_of<K: Ord>(counts: &Counts<K>, key: K) -> Arc<AtomicUsize> {
     count
 }
 
-/// Whether somebody adds to more than so many of the counts.
+/// Whether more than `than` of the counts are referred to.
 fn are_more<K>(counts: &Counts<K>, than: usize) -> bool {
     let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     counts.values().filter(|count| count.strong_count() > 0).nth(than).is_some()
 }
 
-/// The memory of all.
+/// The memory that all connections share.
 #[derive(Debug)]
 pub struct Partials {
     most: AtomicUsize,
@@ -47,18 +46,18 @@ pub struct Partials {
 }
 
 impl Partials {
-    /// Memory of so many bytes.
+    /// Creates a memory of `most` bytes.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most: AtomicUsize::new(most), held: AtomicUsize::default(), namespaces: Counts::default() }
     }
 
-    /// Changes the number of bytes. Who has more keeps it.
+    /// Changes the number of bytes. Connections that have more keep it.
     pub fn resize(&self, most: usize) {
         self.most.store(most, Relaxed);
     }
 
-    /// Whether there is a listener that takes messages.
+    /// Whether a listener uses the memory.
     #[must_use]
     pub fn is_used(&self) -> bool {
         are_more(&self.namespaces, 0)
@@ -89,14 +88,14 @@ pub struct PartialShare {
 }
 
 impl Default for PartialShare {
-    /// The share of a listener that has no bound.
+    /// The share of a listener without a bound.
     fn default() -> Self {
         Arc::new(Partials::new(usize::MAX)).share("")
     }
 }
 
 impl PartialShare {
-    /// What a connection of this source has, which is nothing yet.
+    /// Creates the partial of a connection of this source, which is empty.
     #[must_use]
     pub fn partial(&self, source: IpAddr) -> Partial {
         let source = Source::of(source);
@@ -110,39 +109,38 @@ impl PartialShare {
     }
 }
 
-/// What one connection has of a message that has not ended, or of messages that wait for the log, which is free again on
-/// drop.
+/// The bytes that one connection holds of an incomplete message, or of messages that wait for the log. Dropping it
+/// frees them.
 #[derive(Debug)]
 pub struct Partial {
     of: PartialShare,
     source: Arc<AtomicUsize>,
     network: Option<Arc<AtomicUsize>>,
-    /// Bytes that it always has.
+    /// Bytes that the connection always has.
     own: usize,
-    /// Its bytes of the memory of all.
+    /// Bytes of the shared memory.
     shared: usize,
 }
 
 impl Partial {
-    /// What the same source has of messages that wait for the log, which is nothing yet. Each byte of them counts.
+    /// Creates a partial for messages of the same source that wait for the log. It is empty, and each byte counts.
     #[must_use]
     pub fn waiting(&self) -> Self {
         Self { of: self.of.clone(), source: self.source.clone(), network: self.network.clone(), own: 0, shared: 0 }
     }
 
-    /// Takes so many bytes in place of those before, or none at all if there is no room for them. Returns whether it has
-    /// them.
+    /// Replaces the bytes held by this many, or by none if there is no room for them. Returns whether it holds them.
     #[must_use]
     pub fn takes(&mut self, bytes: usize) -> bool {
         let has_room = self.holds(bytes);
         if !has_room {
-            // Who does not grow has room.
+            // A partial that does not grow always has room.
             let _ = self.holds(0);
         }
         has_room
     }
 
-    /// Says how many bytes there are now. Returns whether there is room for them; who does not grow has.
+    /// Sets the number of bytes held. Returns whether there is room for them; without growth there always is.
     #[must_use]
     pub fn holds(&mut self, bytes: usize) -> bool {
         let now = bytes.saturating_sub(self.own);
@@ -161,12 +159,12 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Those bytes are free, so there is room.
+        // Freeing bytes always succeeds.
         let _ = self.holds(0);
     }
 }
 
-/// The count with `now` in place of `before`.
+/// Replaces `before` by `now` in a count, and returns the sum.
 fn moved(count: &AtomicUsize, before: usize, now: usize) -> usize {
     count.fetch_add(now, Relaxed);
     count.fetch_sub(before, Relaxed).saturating_sub(before)
@@ -182,7 +180,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    /// Whether there is room for so many MiB beside the own bytes.
+    /// Whether there is room for this many MiB beside the own bytes.
     fn has_room(partial: &mut Partial, mebibytes: usize) -> bool {
         partial.holds(OWN_BYTES + mebibytes * MIB)
     }
@@ -215,7 +213,7 @@ mod tests {
         let mut neighbour = listener.partial(six(2));
         assert!(has_room(&mut neighbour, 6) && !has_room(&mut neighbour, 10));
         drop((first, neighbour));
-        // Each of many addresses has little, and all together less than the half of a listener.
+        // Each of many addresses has little, and together they have less than the half of a listener.
         let mut many: Vec<Partial> = (0..90).map(|at| listener.partial(six(at))).collect();
         let taken = many.iter_mut().map(|one| usize::from(one.takes(OWN_BYTES + MIB))).sum::<usize>();
         assert_eq!(taken, 38, "a third of a network, beside all of it twice");

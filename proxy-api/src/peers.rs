@@ -10,26 +10,26 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Revision, hash::short};
 
-/// Most agents of all sidecars that one proxy knows, together.
+/// Most agents of all sidecars together that one proxy knows.
 pub const MAX_SIDECAR_AGENTS: usize = 4096;
-/// The port on which a sidecar listens for agents, which the proxies of their gateway hand over.
+/// The port on which a sidecar listens for agents, whose connections the proxies of their gateway hand over.
 pub const SIDECAR_TUNNEL_PORT: u16 = 9182;
 
-/// What a proxy gets for tunnels, besides [agents](crate::Agent).
+/// The configuration of a proxy for tunnels, besides [agents](crate::Agent).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tunnels {
-    /// The addresses of proxies of the same gateway, by their ids as endpoints of tunnels. They listen for agents on the
-    /// same port as this one. A proxy ignores its own entry.
+    /// The addresses of proxies of the same gateway, by their ids as endpoints of tunnels. They listen for agents on
+    /// the same port as this proxy. A proxy ignores its own entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::peers")]
     pub peers: BTreeMap<String, IpAddr>,
-    /// The sidecars to which the proxy hands connections of agents over, by their ids as endpoints of tunnels.
+    /// The sidecars to which the proxy hands over connections of agents, by their ids as endpoints of tunnels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::sidecars")]
     pub sidecars: BTreeMap<String, Sidecar>,
 }
 
 impl Tunnels {
-    /// Whether nothing is said.
+    /// Whether there are no peers and no sidecars.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty() && self.sidecars.is_empty()
@@ -42,13 +42,13 @@ impl Tunnels {
 pub struct Sidecar {
     /// Address of its pod.
     pub address: IpAddr,
-    /// Uids of the agents that hear of it. Empty: its pod is being deleted, and only sessions that are there continue.
+    /// Uids of the agents to which the sidecar is named. Empty: its pod is being deleted; existing sessions continue.
     #[serde(deserialize_with = "crate::bounded::uids")]
     pub agents: BTreeSet<String>,
 }
 
 impl Sidecar {
-    /// Hash of all fields, which a proxy sends in place of them.
+    /// Hash of all fields, which a proxy sends instead of the fields.
     ///
     /// The hash is the first 16 hex digits of SHA-256 over the JSON form in declaration order. It is stable across
     /// platforms and releases as long as the type is.
@@ -58,7 +58,7 @@ impl Sidecar {
     }
 }
 
-/// What a proxy sends in place of the address of another one.
+/// The hash that a proxy sends instead of the address of another one.
 #[must_use]
 pub fn peer_revision(address: IpAddr) -> Revision {
     Revision(address.to_string().into())

@@ -37,7 +37,7 @@ pub struct ReportPart {
     /// Version of the last applied configuration.
     #[serde(flatten)]
     pub version: Version,
-    /// Whether this replaces all earlier reports: the first part on its stream.
+    /// Whether this part replaces all earlier reports: the first part on its stream.
     #[serde(default)]
     pub whole: bool,
     /// Digest of the running configuration. If it equals the operator's digest, every listener absent from reports is
@@ -93,7 +93,7 @@ impl Report {
         self.parts(news, before.is_none(), digest, per_part)
     }
 
-    /// As [`Self::parts_since`], where no listeners but those in `among` differ from `before`: no others are looked at.
+    /// Like [`Self::parts_since`], if only listeners in `among` can differ from `before`: only these are compared.
     #[must_use]
     pub fn parts_among(
         &self,
@@ -143,16 +143,16 @@ impl Report {
     }
 }
 
-/// What a report says that the last one did not.
+/// The difference between a report and the previous one.
 struct News<'a> {
-    /// Listeners in another state, or new ones.
+    /// New listeners, or listeners in another state.
     changed: Vec<(&'a ListenerId, &'a ListenerReport)>,
-    /// Listeners that are no longer there.
+    /// Listeners that no longer exist.
     gone: Vec<&'a ListenerId>,
 }
 
 impl<'a> News<'a> {
-    /// Both maps are in order, so one walk beside each other finds what differs, without a look-up for each listener.
+    /// Compares two ordered maps in one parallel walk, without a lookup per listener.
     fn since(before: &'a BTreeMap<ListenerId, ListenerReport>, now: &'a BTreeMap<ListenerId, ListenerReport>) -> Self {
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         let mut before = before.iter().peekable();
@@ -169,7 +169,7 @@ impl<'a> News<'a> {
         Self { changed, gone }
     }
 
-    /// As [`Self::since`], of these listeners only.
+    /// Like [`Self::since`], for these listeners only.
     fn among(
         before: &BTreeMap<ListenerId, ListenerReport>,
         now: &'a BTreeMap<ListenerId, ListenerReport>,
@@ -201,7 +201,7 @@ pub struct ListenerReport {
     /// Health of the backends.
     #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
     pub backends: BackendHealth,
-    /// A limit of the namespace that the listener recently met.
+    /// A limit of the namespace that the listener has reached recently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<ReachedLimit>,
     /// How a durable listener delivers; `None`: it is not durable, or has not run for a second.
@@ -226,7 +226,7 @@ impl ListenerReport {
     }
 }
 
-/// A limit of the namespace of a listener. A listener that meets several of them reports the first.
+/// A limit of the namespace of a listener. A listener that reaches several of them reports the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReachedLimit {
     /// The sessions of all listeners of the namespace: the listener refuses sessions.
@@ -241,9 +241,9 @@ pub enum ReachedLimit {
 /// How a durable listener delivers, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Delivery {
-    /// Messages leave as they come.
+    /// Messages are delivered as they arrive.
     Flowing,
-    /// The sink takes messages, later than they come.
+    /// The sink takes messages, but later than they arrive.
     Behind,
     /// Messages wait, and the sink takes none.
     Stalled,
@@ -263,7 +263,7 @@ pub enum BackendHealth {
     None,
     /// Some, but not all.
     Some,
-    /// All; also the reading of unknown values from a newer proxy.
+    /// All; also the default for unknown values from a newer proxy.
     #[default]
     #[serde(other)]
     All,
@@ -311,7 +311,7 @@ pub enum FailureReason {
     AddressInUse,
     /// The process lacks permission to bind the port.
     PermissionDenied,
-    /// A listener that could not move still needs the socket.
+    /// The socket is still used by a listener that could not move.
     SocketHeld,
     /// Another operating system error.
     BindFailed,

@@ -26,7 +26,7 @@ impl FromStr for SessionId {
     type Err = SessionIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A number may also have a sign, and fewer digits.
+        // Parsing alone would also accept a sign, and fewer digits.
         let is_id = text.len() == usize::from(Self::DIGITS) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = u64::from_str_radix(text, 16).ok().filter(|_| is_id);
         number.map(Self).ok_or(SessionIdError)
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for SessionId {
     }
 }
 
-/// Reads the text of an id without a copy of it.
+/// A visitor that reads the text of an id without copying it.
 struct Digits;
 
 impl Visitor<'_> for Digits {

@@ -1,4 +1,4 @@
-//! Certificates for tunnels: what a proxy asks the operator to sign, the answer, and which agents are connected.
+//! Certificates for tunnels: a proxy's request to the operator to sign one, the answer, and the connected agents.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::weight::ITEM;
 
-/// Requests for certificates that one proxy may have unanswered. The operator refuses others as unavailable.
+/// Most unanswered requests for certificates of one proxy. The operator refuses further ones as unavailable.
 pub const MAX_UNANSWERED: usize = 16;
 
-/// A request for a certificate. An operator that does not know such requests sends no answer.
+/// A request for a certificate. An operator that does not support such requests sends no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sign {
@@ -19,11 +19,11 @@ pub struct Sign {
     /// A PKCS #10 request, DER, as base64; at most [`crate::MAX_SIGN_REQUEST_BYTES`].
     #[serde(deserialize_with = "crate::bounded::sign_request")]
     pub request: String,
-    /// Who asks.
+    /// The applicant.
     pub applicant: Applicant,
 }
 
-/// Who asks for a certificate.
+/// The party that asks for a certificate.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Applicant {
@@ -31,13 +31,13 @@ pub enum Applicant {
     Endpoint,
     /// A client with a token.
     Token {
-        /// Namespace of the agent for which the token was issued, as the client says.
+        /// Namespace of the agent for which the token was issued, according to the client.
         #[serde(deserialize_with = "crate::bounded::name")]
         namespace: String,
         /// Name of that agent.
         #[serde(deserialize_with = "crate::bounded::name")]
         name: String,
-        /// The token, as base64url without padding. It is printed nowhere.
+        /// The token, as base64url without padding. It is never printed.
         #[serde(deserialize_with = "crate::bounded::token")]
         token: String,
     },
@@ -89,20 +89,20 @@ pub struct Signed {
     pub outcome: SignOutcome,
 }
 
-/// What a request for a certificate came to.
+/// The outcome of a request for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SignOutcome {
     /// There is no certificate.
     Refused {
-        /// Why.
+        /// The reason.
         refused: SignRefusal,
     },
-    /// There is one.
+    /// A certificate is issued.
     Issued(Issued),
 }
 
-/// A certificate with the root that signed it.
+/// A certificate, and the root that signed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Issued {
@@ -126,10 +126,10 @@ pub struct SignRefusal {
     pub detail: String,
 }
 
-/// Kinds of reasons for which there is no certificate.
+/// Categories of reasons for which there is no certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SignReason {
-    /// The token enrols nobody.
+    /// The token cannot be redeemed.
     Token,
     /// The applicant may have no certificate.
     Agent,
@@ -143,8 +143,8 @@ pub enum SignReason {
     Unknown,
 }
 
-/// The instances of agents that are connected to a proxy, all of them. Sent when they change, at most once a second; the
-/// last report of a stream holds until the next.
+/// All instances of agents that are connected to a proxy. Sent when they change, at most once a second; the last report
+/// of a stream holds until the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentsReport {

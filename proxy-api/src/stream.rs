@@ -69,7 +69,7 @@ pub struct FromProxy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Drained {
-    /// Sessions that were cut at the deadline.
+    /// Sessions that were cut off at the deadline.
     #[serde(default)]
     pub cut: u64,
 }

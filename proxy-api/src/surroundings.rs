@@ -1,7 +1,7 @@
 //! The surroundings of a proxy: its own fleet, to which it must not connect back, and addresses that no backend may
 //! have.
 //!
-//! The addresses travel as endpoint sets with reserved names. The sets change with the fleet, and the listeners stay
+//! The addresses are sent as endpoint sets with reserved names. The sets change with the fleet, and the listeners stay
 //! unchanged. Names of other sets contain a slash; a proxy that does not know a reserved name ignores the set.
 
 use std::{
@@ -17,21 +17,21 @@ use crate::{EndpointSet, forms};
 pub const FLEET: &str = "fleet";
 /// Name of the endpoint set with the Services in front of the fleet; port 0 as in [`FLEET`].
 pub const FRONTS: &str = "fronts";
-/// Name of the endpoint set with nodes and the API server, which `address` targets may not be unless the gateway names
-/// them. Port 0 stands for every port.
+/// Name of the endpoint set with nodes and the API server, to which `address` targets may not lead unless the gateway
+/// names them. Port 0 stands for every port.
 pub const PROTECTED: &str = "protected";
 
 /// The reserved endpoint sets of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     pods: BTreeSet<IpAddr>,
-    /// Pods and the Services in front of them.
+    /// Pods, and the Services in front of them.
     fleet: BTreeSet<SocketAddr>,
     protected: BTreeSet<SocketAddr>,
 }
 
 impl Surroundings {
-    /// Reads the reserved sets among these.
+    /// Reads the reserved sets from `sets`.
     #[must_use]
     pub fn of(sets: &BTreeMap<String, EndpointSet>) -> Self {
         let set = |name: &str| sets.get(name).into_iter().flat_map(|set| &set.endpoints).map(|it| it.address);

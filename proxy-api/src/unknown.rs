@@ -1,4 +1,4 @@
-//! What only a newer release knows.
+//! Errors that only a newer release causes.
 
 /// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin
 /// them.

@@ -1,5 +1,5 @@
-//! The weight of a JSON text: how many objects and values a parser would store. Clients choose what they send, and a few
-//! bytes such as `{"":0}` become more than half a kilobyte in memory, so the weight is checked before anything is parsed.
+//! The weight of a JSON text: how many objects and values a parser would store. Clients choose the text, and a few
+//! bytes such as `{"":0}` become more than half a kilobyte in memory, so the weight is checked before parsing.
 
 /// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
 pub(crate) const ITEM: usize = 256;
@@ -14,13 +14,13 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// The weight of a JSON text. Of a text that is not JSON, the part before its first fault counts correctly, and a
-    /// parser stores no more than that.
+    /// Weighs a JSON text. In invalid JSON, the part before the first error is weighed correctly, and a parser stores
+    /// no more than that.
     #[must_use]
     pub fn of(json: &[u8]) -> Self {
         let mut weight = Self { objects: 0, values: 1 };
         let (mut is_string, mut is_escaped) = (false, false);
-        // The bracket of the object or array that has no content so far.
+        // The bracket of the object or array that is empty so far.
         let mut opened = None;
         for &byte in json {
             if is_string {

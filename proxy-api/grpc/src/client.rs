@@ -16,8 +16,8 @@ use crate::{SERVER_NAME, codec::Json, pushback::retry_after};
 
 /// Timeout of the TCP connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Timeout of the TLS handshake, and of the wait for its turn at the operator: a proxy that gave up in the queue would
-/// have cost the operator a turn and come back for another.
+/// Timeout of the TLS handshake, including the wait for its turn at the operator. A proxy that gave up earlier would
+/// have cost the operator a turn, and would come back for another.
 const HANDSHAKE: Duration = LONGEST_TURN.saturating_add(Duration::from_secs(3));
 /// Idle time before an HTTP/2 keepalive ping, and how long its answer may take before the connection is dropped.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));

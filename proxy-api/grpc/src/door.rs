@@ -24,7 +24,7 @@ pub enum Closed {
     Silent,
     /// A request, or the reading of its answer, took too long.
     Late,
-    /// A request was refused, because too many requests or bytes of its source are in work.
+    /// A request was refused, because too many requests or bytes of its source are in progress.
     Busy,
 }
 
@@ -47,7 +47,7 @@ impl Closed {
 pub struct Door {
     started: Instant,
     state: Mutex<State>,
-    /// Whether the clients with this address are known, whatever they show.
+    /// Whether clients with this address are known without authentication.
     knows: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     count: Box<dyn Fn(Closed) + Send + Sync>,
 }
@@ -68,14 +68,14 @@ impl State {
 }
 
 impl Door {
-    /// A server without connections. `count` is called for each connection that the server closes.
+    /// Creates a door without connections. `count` is called for each connection that the server closes.
     #[must_use]
     pub fn new(bounds: Bounds, count: impl Fn(Closed) + Send + Sync + 'static) -> Arc<Self> {
         Self::knowing(bounds, |_| false, count)
     }
 
-    /// As [`Door::new`]. Clients with an address that `knows` returns true for have the places of authenticated clients
-    /// from the start.
+    /// Like [`Door::new`]. Clients at an address for which `knows` returns true have the places of authenticated
+    /// clients from the start.
     #[must_use]
     pub fn knowing(
         bounds: Bounds,
@@ -86,7 +86,7 @@ impl Door {
         Arc::new(Self { started: Instant::now(), state, knows: Box::new(knows), count: Box::new(count) })
     }
 
-    /// The place of a connection that was just accepted. Absent: the caller closes the connection.
+    /// Takes a place for a connection that was just accepted. `None`: the caller closes the connection.
     #[must_use]
     pub fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Place> {
         let is_known = (self.knows)(source);
@@ -133,7 +133,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A handle with which the parts of a connection report its state.
+    /// A handle by which the parts of a connection report its state.
     #[must_use]
     pub fn guest(&self) -> Guest {
         self.guest.clone()
@@ -155,7 +155,7 @@ impl Drop for Place {
     }
 }
 
-/// One connection, as its parts see it.
+/// A handle to one connection, for its parts.
 #[derive(Clone)]
 pub struct Guest {
     door: Arc<Door>,
@@ -169,24 +169,24 @@ impl Guest {
         self.door.lock().places.turn(self.id)
     }
 
-    /// A request of the connection is being answered.
+    /// Reports that a request of the connection is being answered.
     pub fn asks(&self) {
         self.door.lock().places.asks(self.id, self.door.now());
     }
 
-    /// The connection waits for its client.
+    /// Reports that the connection waits for its client.
     pub fn waits(&self) {
         self.door.lock().places.waits(self.id, self.door.now());
     }
 
-    /// The client has authenticated. Returns false if all places of authenticated clients are taken: the connection
-    /// must end.
+    /// Reports that the client has authenticated. Returns false if all places of authenticated clients are taken: the
+    /// connection must end.
     #[must_use]
     pub fn authenticate(&self) -> bool {
         self.becomes_known(|places, now| places.authenticate(self.id, now))
     }
 
-    /// As [`Guest::authenticate`], for a client of this namespace: see [`Places::authenticate_in`].
+    /// Like [`Guest::authenticate`], for a client of this namespace: see [`Places::authenticate_in`].
     #[must_use]
     pub fn authenticate_in(&self, namespace: &str) -> bool {
         self.becomes_known(|places, now| places.authenticate_in(self.id, namespace, now))

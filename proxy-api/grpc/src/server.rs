@@ -70,13 +70,13 @@ pub type Answer = mpsc::Receiver<Result<Frame, Status>>;
 pub struct Admitted {
     /// The namespace of the proxy.
     pub namespace: String,
-    /// What the proxy gets.
+    /// The answer to the proxy.
     pub answer: Answer,
 }
 
 /// Handles the streams of proxies.
 pub trait Follower: Send + Sync + 'static {
-    /// Starts one stream, which makes its client a known one.
+    /// Starts one stream, after which its client is known.
     ///
     /// # Errors
     /// The refusal; [`not_leader`](Follower::not_leader) sends the proxy to another replica.
@@ -93,7 +93,7 @@ pub trait Follower: Send + Sync + 'static {
     }
 }
 
-/// What the connections of one server share.
+/// The state that the connections of one server share.
 struct Server<F> {
     tls: TlsAcceptor,
     follower: Arc<F>,

@@ -1,4 +1,4 @@
-//! What decodes texts, maps and lists within a bound.
+//! Visitors that decode texts, maps and lists within bounds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +53,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Connected<V> {
 
         let (mut all, mut count) = (BTreeMap::new(), 0);
         while let Some((uid, instances)) = map.next_entry::<Name, Instances<V>>()? {
-            // An agent without instances takes memory too.
+            // An agent without instances takes memory, too.
             count += instances.0.len().max(1);
             if count > MAX_CONNECTED {
                 return Err(too_many(MAX_CONNECTED));

@@ -1,4 +1,4 @@
-//! A configuration that is being assembled of the parts of an update.
+//! A configuration that is being assembled from the parts of an update.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +16,13 @@ use crate::{
 pub(super) struct Pending {
     pub(super) next: Configuration,
     pub(super) sum: DigestSum,
-    /// What the parts so far name.
+    /// The names in the parts so far.
     pub(super) named: Named,
-    /// The parts so far; none if they are many, or do not tell all that has changed.
+    /// The parts so far; `None` if they are many, or do not contain every change.
     pub(super) parts: Option<Vec<Change>>,
 }
 
-/// Makes a configuration what a part made of it before.
+/// Applies an earlier part to a configuration again.
 pub(super) fn repeat(configuration: &mut Configuration, part: Change) {
     let Configuration { listeners, endpoints, agents, tunnels: Tunnels { peers, sidecars }, .. } = configuration;
     listeners.extend(part.upserts);
@@ -48,7 +48,7 @@ pub(super) fn repeat(configuration: &mut Configuration, part: Change) {
 }
 
 impl Pending {
-    /// Keeps a part that is about to be added, to be repeated.
+    /// Keeps a part that is about to be added, so that it can be repeated.
     pub(super) fn keep(&mut self, part: &Change) {
         let Some(mut parts) = self.parts.take() else { return };
         if parts.iter().chain([part]).map(|part| 1 + part.items()).sum::<usize>() <= MOST_REPEATED {
@@ -162,8 +162,8 @@ impl Pending {
         hashed
     }
 
-    /// Refuses more items than a proxy runs. The agents of sidecars count only at the end: until then, some may still be
-    /// those of before.
+    /// Refuses more items than a proxy runs. The agents of sidecars are only counted at the end: until then, some may
+    /// still be those before the update.
     pub(super) fn within_bounds(&self, is_last: bool) -> Result<(), ChangeError> {
         let Configuration { listeners, agents, tunnels: Tunnels { peers, sidecars }, .. } = &self.next;
         let of_sidecars = || sidecars.values().map(|sidecar| sidecar.agents.len()).sum::<usize>();
@@ -180,9 +180,9 @@ impl Pending {
         }
     }
 
-    /// Drops all sidecars, or also all peers, or also all agents, if the digest of the writer is that of the configuration
-    /// without them. The writer is an operator of a release that knows none: it cannot remove them, so nobody could
-    /// revoke an agent.
+    /// Drops all sidecars, or also all peers, or also all agents, if the writer's digest is that of the configuration
+    /// without them. The writer is then an operator of a release that does not know them: it cannot remove them, so
+    /// nobody could revoke an agent.
     pub(super) fn agree(&mut self, digest: Option<&Digest>) {
         let Some(digest) = digest.filter(|digest| **digest != self.sum.digest()) else { return };
         let mut without = self.sum;

@@ -12,31 +12,31 @@ pub enum Evict {
     /// A connection that waits for its peer, otherwise one whose request is being answered: a newcomer always gets a
     /// place.
     Any,
-    /// As `Any`, but a request that is being answered leaves only if its source has more than four times as many connections
-    /// as any with one that waits. So sources with silent connections do not end the requests of one with more, and sources
-    /// with many slow requests do not end the connections of one with few.
+    /// Like `Any`, but a request that is being answered is evicted only if its source has more than four times as many
+    /// connections as any source with a waiting one. So sources with silent connections do not end the requests of one
+    /// with more, and sources with many slow requests do not end the connections of one with few.
     WorkLast,
 }
 
 /// How often strangers may connect.
 ///
-/// The rate of all is shared fairly. Half of its burst is kept for sources that have not used up their fair share: the
-/// part of one source in half of the rate, among the strangers that are remembered and one more. The less is left of
-/// that half, the less of it goes to those that have had some. So greedy sources do not keep out one that connects now
-/// and then. The sources of an IPv6 /64 have one fair share together, and three times the rate of a source, which they
-/// share in the same way. Half of the rate is kept for sources of which a peer has authenticated lately; they use what is left of the
-/// other half, too. Every connection counts towards the rate of all.
+/// The rate of all is shared fairly. Half of its burst is reserved for sources that have not used up their fair share:
+/// the part of one source in half of the rate, among the remembered strangers and one more. As that half runs low, less
+/// of it goes to sources that have used some. So greedy sources do not keep out one that connects now and then. The
+/// sources of an IPv6 /64 have one fair share together, and three times the rate of a source, which they share in the
+/// same way. Half of the rate is reserved for sources of which a peer has authenticated lately; they use spare tokens
+/// of the other half, too. Every connection counts towards the rate of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
-    /// From all sources.
+    /// Rate of all sources together.
     pub all: Rate,
-    /// From one source, of which a known one is not held to the rate of its network.
+    /// Rate of one source. A known source is not bound by the rate of its network.
     pub source: Rate,
     /// Whether the handshakes of admitted connections begin evenly, at the rate of all: see [`Places::turn`](super::Places::turn).
     pub evenly: bool,
 }
 
-/// The bounds of a door. It never has more connections than `strangers` and `known` together.
+/// The bounds of a door. It never has more connections than the sum of `strangers` and `known`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Most connections of strangers.

@@ -1,29 +1,29 @@
-//! Who may have one more place of a room that all share, so that a few cannot fill it.
+//! Decides which party may have one more place of a shared room, so that a few cannot fill it.
 //!
-//! The bound of one follows what is free, as in switches whose ports share a buffer (Choudhury and Hahne, 1998). There it
-//! is a multiple of what is free; here it is a multiple of the square. A port of a switch gives back what it has, and a
-//! connection may stay for hours. With a plain multiple, each of those who come one after another and stay would leave the
-//! same part of what the one before it left, and few of them would fill any room. With the square, each leaves the larger
-//! part of a small rest.
+//! The bound of each party follows the free places, as in switches whose ports share a buffer (Choudhury and Hahne,
+//! 1998). There it is a multiple of the free space; here it is a multiple of its square. A switch port frees its buffer
+//! soon, but a connection may stay for hours. With a plain multiple, each party that arrives after another and stays
+//! would leave the same part of what the previous one left, and a few of them would fill any room. With the square,
+//! each one leaves the larger part of a small rest.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::{Admission, Places, Refusal, Source, weight};
 
-/// One may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
+/// A party may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
 const TIMES: usize = 12;
-/// A source has its first places whatever is free: one for each so many places of the room, at least one and at most
-/// [`MOST_FIRST`]. A client that opens a connection when the one before ends has both for a moment.
+/// A source has its first places regardless of free ones: one per this many places of the room, at least one and at
+/// most [`MOST_FIRST`]. A client that opens a connection as its previous one ends has both for a moment.
 const FIRST_PART: usize = 32;
-/// Most places of one that are admitted whatever is free.
+/// Most places of one party that are admitted regardless of free ones.
 const MOST_FIRST: usize = 4;
 
-/// Whether one that has `own` places of a room of `most` may have one more, which leaves `free` places.
+/// Whether a party that has `own` places of a room of `most` may have one more, which leaves `free` places.
 ///
-/// The first places, four in a room of 128 or more, are always admitted. One alone gets three quarters of the room, rounded
-/// down. However they come, stay and go, `n` of them leave 1/(1 + 12 n) of the room free, less their first places. So a room
-/// of 128 or more has a place for another one as long as 24 n² is not more than `most`, and a small one as long as 6 n² is
-/// not.
+/// The first places, four in a room of 128 or more, are always admitted. One party alone gets three quarters of the
+/// room, rounded down. However they come, stay and go, `n` parties leave 1/(1 + 12 n) of the room free, less their
+/// first places. So a room of 128 or more has a place for another party as long as 24 n² is not more than `most`, and a
+/// small one as long as 6 n² is not.
 #[must_use]
 pub const fn leaves_room(own: usize, free: usize, most: usize) -> bool {
     own < first_places(most) || own.saturating_mul(most) <= free.saturating_mul(free).saturating_mul(TIMES)
@@ -38,8 +38,8 @@ const fn first_places(most: usize) -> usize {
     }
 }
 
-/// How many places of a room of `most` one has with which it gets no more, while another one leaves `free` places: who has
-/// fewer gets one more by [`leaves_room`].
+/// The number of places of a room of `most` with which a party gets no more while another place leaves `free`: a party
+/// with fewer gets one more by [`leaves_room`].
 #[must_use]
 pub const fn most_leaving_room(free: usize, most: usize) -> usize {
     let part = free.saturating_mul(free).saturating_mul(TIMES);
@@ -48,14 +48,14 @@ pub const fn most_leaving_room(free: usize, most: usize) -> usize {
             let (own, first) = (own.saturating_add(1), first_places(most));
             if own > first { own } else { first }
         }
-        // There is no bound, or room for more than can be counted.
+        // There is no bound, or the result exceeds what can be counted.
         _ => usize::MAX,
     }
 }
 
 impl Places {
-    /// As [`Places::admit`], but a few sources cannot take all places of strangers: see [`leaves_room`]. A third of what the
-    /// IPv6 /64 of a source has counts for the source, if that is more.
+    /// Like [`Places::admit`], but a few sources cannot take all places of strangers: see [`leaves_room`]. A source
+    /// counts as having a third of the places of its IPv6 /64, if that is more than its own.
     pub fn admit_leaving_room(&mut self, source: IpAddr, now: Duration) -> Admission {
         let (of_address, of_network) = self.sources.held(self.sources.counted_as(Source::of(source)));
         let own = weight(of_address, of_network);
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::doors::{Bounds, Evict};
 
-    /// Who come to a room, by how much each of them has.
+    /// The parties in a room, by the number of their places.
     struct Room {
         most: usize,
         held: Vec<usize>,
@@ -91,7 +91,7 @@ mod tests {
             admitted
         }
 
-        /// So many come one after another, and each takes all that it gets and stays.
+        /// Fills a room with `count` parties, one after another. Each takes all that it gets, and stays.
         fn filled_by(count: usize, most: usize) -> Self {
             let mut room = Self { most, held: vec![0; count] };
             for who in 0..count {

@@ -1,4 +1,4 @@
-//! The namespaces of authenticated peers: at a full door, the one with the most places gives way to one with fewer.
+//! The namespaces of authenticated peers: at a full door, the one with the most places loses one to another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,10 +7,10 @@ use std::{
 
 use super::{PlaceId, Places, Refusal};
 
-/// The places of peers that have authenticated, by namespace. Peers whose namespace is unknown are not among them.
+/// The places of authenticated peers, by namespace. Peers of an unknown namespace are not included.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Namespaces {
-    /// None of them is empty.
+    /// No set is empty.
     places: BTreeMap<String, BTreeSet<PlaceId>>,
     by_place: BTreeMap<PlaceId, String>,
 }
@@ -21,7 +21,7 @@ impl Namespaces {
         self.by_place.insert(place, namespace.to_owned());
     }
 
-    /// The connection that has this place is closed.
+    /// Removes the place of a connection that is closed.
     pub(super) fn leave(&mut self, place: PlaceId) {
         let Some(namespace) = self.by_place.remove(&place) else { return };
         if let Some(places) = self.places.get_mut(&namespace) {
@@ -33,8 +33,8 @@ impl Namespaces {
     }
 
     /// The place that a newcomer of this namespace gets at a full door: the youngest of the namespace with the most,
-    /// unless the newcomer's would then have more than that one. So no two namespaces take the same place from each
-    /// other again and again.
+    /// unless the newcomer's namespace would then have more than that one. So no two namespaces take the same place
+    /// from each other again and again.
     fn gives_way_to(&self, namespace: &str) -> Option<PlaceId> {
         let own = self.places.get(namespace).map_or(0, BTreeSet::len);
         let most = self.places.values().max_by_key(|places| places.len())?;
@@ -43,11 +43,11 @@ impl Namespaces {
 }
 
 impl Places {
-    /// As [`Places::authenticate`], for a peer of a namespace. If all places are taken, it gets one of the namespace that
-    /// has the most, unless its own has as many, or one less.
+    /// Like [`Places::authenticate`], for a peer of a namespace. If all places are taken, it gets one of the namespace
+    /// with the most, unless its own namespace has as many, or one less.
     ///
     /// # Errors
-    /// As [`Places::authenticate`].
+    /// See [`Places::authenticate`].
     pub fn authenticate_in(
         &mut self,
         place: PlaceId,
@@ -57,7 +57,7 @@ impl Places {
         if !self.strangers.contains_key(&place) {
             return self.authenticate(place, now);
         }
-        // Where there are more than the bound, since it was lowered, one that gives way makes no room.
+        // While there are more than the bound, after it was lowered, evicting one makes no room.
         let is_full = self.known.len() == self.bounds.known;
         let gives_way = if is_full { self.namespaces.gives_way_to(namespace) } else { None };
         if let Some(gives_way) = gives_way {
@@ -76,10 +76,10 @@ mod tests {
     use super::*;
     use crate::doors::{Admission, Bounds, Evict};
 
-    /// A door for this many proxies, all of which have a request in progress.
+    /// A door for proxies, all of which have a request in progress.
     struct Port {
         places: Places,
-        /// The connections that have a place, by namespace, the oldest first.
+        /// The connections with a place, by namespace, the oldest first.
         open: Vec<(&'static str, PlaceId)>,
     }
 
@@ -89,7 +89,7 @@ mod tests {
             Self { places: Places::new(bounds), open: Vec::new() }
         }
 
-        /// A proxy of this namespace connects. Returns whether it gets a place.
+        /// Connects a proxy of this namespace. Returns whether it gets a place.
         fn come(&mut self, namespace: &'static str) -> bool {
             let now = Duration::ZERO;
             let Admission::Admit(place) = self.places.admit(IpAddr::from([192, 0, 2, 1]), now) else {

@@ -1,4 +1,4 @@
-//! Rates, and the token buckets that keep them.
+//! Rates, and the token buckets that enforce them.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// One token in each such time; a full bucket has `burst` tokens, at least one.
+    /// One token per `each`; a full bucket has `burst` tokens, at least one.
     #[must_use]
     pub fn every(each: Duration, burst: u32) -> Self {
         Self { each, burst: burst.max(1) }
     }
 
-    /// One of so many equal parts of this rate, and of its burst. No part is smaller than one token of the burst.
+    /// Divides this rate and its burst into `parts` equal parts. The burst of a part is at least one token.
     #[must_use]
     pub fn part_of(self, parts: u32) -> Self {
         let parts = parts.clamp(1, self.burst);
         Self::every(self.each.saturating_mul(parts), self.burst / parts)
     }
 
-    /// So many times this rate, and its burst.
+    /// This rate and its burst, multiplied by `times`.
     pub(super) fn times(self, times: u32) -> Self {
         Self::every(self.each / times.max(1), self.burst.saturating_mul(times))
     }
@@ -45,12 +45,12 @@ impl Rate {
         Self::every(self.each.min(other.each), self.burst.max(other.burst))
     }
 
-    /// Half of this rate, one token after the other: a full bucket has a single token.
+    /// Half of this rate without a burst: a full bucket has a single token.
     pub(super) fn half_of_each(self) -> Self {
         Self::every(self.each.saturating_mul(2), 1)
     }
 
-    /// So many tokens a second, at least one; a full bucket has `burst` tokens.
+    /// `times` tokens per second, at least one; a full bucket has `burst` tokens.
     #[must_use]
     pub fn per_second(times: u32, burst: u32) -> Self {
         Self::every(Duration::from_secs(1) / times.max(1), burst)
@@ -74,7 +74,7 @@ impl Bucket {
         has_one
     }
 
-    /// Takes so many tokens, even more than the bucket has: the debt delays the next token.
+    /// Takes this many tokens, even more than the bucket has: the debt delays the next token.
     pub fn spend(&mut self, rate: Rate, tokens: u32, now: Duration) {
         self.full_at = self.full_at.max(now).saturating_add(rate.each.saturating_mul(tokens));
     }
@@ -86,7 +86,7 @@ impl Bucket {
         full.saturating_sub(rate.each.saturating_mul(rate.burst))
     }
 
-    /// Tokens that were taken and are not back yet; a token that is on its way counts.
+    /// Tokens that were taken and have not been refilled; a partly refilled token counts.
     #[must_use]
     pub fn used(&self, rate: Rate, now: Duration) -> u64 {
         let missing = self.full_at.saturating_sub(now).as_nanos();
@@ -105,7 +105,7 @@ impl Bucket {
         self.left(rate, now) > u64::from(rate.burst / 2)
     }
 
-    /// Whether the bucket is full, and so is equal to a new one.
+    /// Whether the bucket is full, and so equals a new one.
     #[must_use]
     pub fn is_full(&self, now: Duration) -> bool {
         self.full_at <= now

@@ -1,4 +1,4 @@
-//! What sources hold of something at the same time, such as requests in work or bytes of bodies.
+//! Units that sources hold at the same time, such as requests in progress or bytes of bodies.
 
 use std::{hash::BuildHasher, net::IpAddr};
 
@@ -17,8 +17,8 @@ pub struct Shares<S> {
 }
 
 impl<S: BuildHasher + Default> Shares<S> {
-    /// At most `all` units, and `per_source` of them for one source. The sources of an IPv6 /64 have three times as many,
-    /// but no more than three quarters of all.
+    /// Allows at most `all` units, and `per_source` of them for one source. The sources of an IPv6 /64 have three times
+    /// as many, but no more than three quarters of all.
     #[must_use]
     pub fn new(all: usize, per_source: usize) -> Self {
         Self { all, per_source, held: 0, by_source: Tally::default() }
@@ -43,7 +43,7 @@ impl<S: BuildHasher + Default> Shares<S> {
         Ok(())
     }
 
-    /// Gives units of a source back that it has taken.
+    /// Returns units that a source has taken.
     pub fn give_back(&mut self, source: IpAddr, units: usize) {
         self.held = self.held.saturating_sub(units);
         self.by_source.remove(Source::of(source), units);

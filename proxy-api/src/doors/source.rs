@@ -1,8 +1,8 @@
-//! What counts as one source, and what the sources of one network may have together.
+//! The unit that counts as one source, and the bounds that the sources of one network share.
 //!
-//! In a cluster with IPv6, the pods of a node are in one /64, and often those of a zone with their nodes. So a /64 is not
-//! one client, and what a pod has must leave something to its neighbours. Elsewhere a /64 is one host, which may use any
-//! number of addresses. So a network has a bound, too: larger than that of an address, and never all there is.
+//! In a cluster with IPv6, the pods of a node are in one /64, and often those of a zone with their nodes. So a /64 is
+//! not one client, and a pod must leave something to its neighbours. Elsewhere a /64 is one host, which may use any
+//! number of addresses. So a network has a bound, too: larger than that of an address, and never everything.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 
 use super::Rate;
 
-/// What one address may have, a network may have so many times. So a pod leaves a part of its network to its neighbours.
+/// A network may have this many times the bound of one address, so a pod leaves a part of it to its neighbours.
 const NETWORK_TIMES: u32 = 3;
 /// The part of all that one network leaves to others.
 const OTHERS_PART: usize = 4;
@@ -28,8 +28,8 @@ impl Network {
     }
 }
 
-/// What counts as one source: an address. Clients behind address translation share one. The sources of an IPv6 /64 have a
-/// bound together.
+/// The unit that counts as one source: an address. Clients behind address translation share one. The sources of an IPv6
+/// /64 share a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     /// The address, in its canonical form.
@@ -51,32 +51,32 @@ impl Source {
     }
 }
 
-/// What the sources of one network may have together, of `all`, if one source may have `per_source`: three times as much,
+/// The bound that the sources of one network share, of `all`, if one source may have `per_source`: three times as much,
 /// no more than three quarters of all, and no less than one source.
 pub(super) fn most_of_network(per_source: usize, all: usize) -> usize {
     let times = per_source.saturating_mul(NETWORK_TIMES as usize);
     times.min(all - all / OTHERS_PART).max(per_source)
 }
 
-/// The same for rates.
+/// Like `most_of_network`, for rates.
 pub(super) fn rate_of_network(source: Rate, all: Rate) -> Rate {
     times_of_source(source).slower(all.three_quarters()).faster(source)
 }
 
-/// The rate of the sources of one network where there is no rate of all.
+/// The rate of the sources of one network if there is no rate of all.
 pub(super) fn times_of_source(source: Rate) -> Rate {
     source.times(NETWORK_TIMES)
 }
 
-/// How much a source with so much has, compared to others. A network with much weighs on its sources, so one host with
-/// many addresses is no better off than with one.
+/// The weight of a source compared to others. A heavy network weighs on its sources, so one host with many addresses is
+/// no better off than with one.
 #[must_use]
 pub fn weight(of_address: usize, of_network: usize) -> usize {
     of_address.max(of_network.div_ceil(NETWORK_TIMES as usize))
 }
 
 /// Units that are held, by source and by network. Clients choose their addresses, so the hasher should have random
-/// keys; they change no answer.
+/// keys; these do not affect any result.
 #[derive(Clone, Debug, Default)]
 pub struct Tally<S> {
     sources: HashMap<IpAddr, usize, S>,
@@ -96,7 +96,7 @@ impl<S: BuildHasher> Tally<S> {
         source.network.and_then(|network| self.networks.get(&network)).copied().unwrap_or_default()
     }
 
-    /// Whether a source may have so many more units, if one source may have `per_source` of `all`. Its network may have three
+    /// Whether a source may have `units` more, if one source may have `per_source` of `all`. Its network may have three
     /// times as many, but no more than three quarters of all unless one source may.
     #[must_use]
     pub fn fits(&self, source: Source, units: usize, (per_source, all): (usize, usize)) -> bool {
@@ -119,7 +119,7 @@ impl<S: BuildHasher> Tally<S> {
         }
     }
 
-    /// Counts units of a source no longer. A source without units is forgotten.
+    /// Removes units of a source. A source without units is forgotten.
     pub fn remove(&mut self, source: Source, units: usize) {
         remove(&mut self.sources, &source.address, units);
         if let Some(network) = source.network {

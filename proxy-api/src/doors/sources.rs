@@ -1,4 +1,4 @@
-//! The sources that a door remembers: what each one and each network holds and has used, and which sources are known.
+//! The sources that a door remembers: the places and tokens of each source and network, and which sources are known.
 
 use std::{
     collections::BTreeMap,
@@ -22,42 +22,42 @@ const MOST: usize = 16_384;
 /// Number of strangers of one network from which newcomers of it share one entry, so that a host with many addresses
 /// leaves room in the table.
 const MOST_OF_NETWORK: usize = MOST / 4;
-/// The source that newcomers beyond [`MOST`] count as; no peer has this address.
+/// The source that newcomers beyond [`MOST`] count towards; no peer has this address.
 const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// What a door remembers of one source.
+/// The entry of one source.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Used {
     /// Places of strangers.
     pub(super) places: usize,
     pub(super) bucket: Bucket,
-    /// What it has used of its fair share of the rate of all.
+    /// The used part of its fair share of the rate of all.
     pub(super) fair: Bucket,
-    /// Until when it counts as known; zero for a source of which no peer has authenticated lately.
+    /// Until when the source counts as known; zero if no peer of it has authenticated lately.
     pub(super) known_until: Duration,
 }
 
 impl Used {
-    /// Whether nothing has to be remembered of it.
+    /// Whether the entry can be forgotten.
     fn is_idle(&self, now: Duration) -> bool {
         self.places == 0 && self.bucket.is_full(now) && self.fair.is_full(now) && self.known_until <= now
     }
 }
 
-/// What the sources of one network hold and have used together.
+/// The sums of the sources of one network.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Group {
     /// Places of strangers.
     places: usize,
-    /// Sources that are remembered and not known.
+    /// Remembered sources that are not known.
     pub(super) strangers: usize,
     pub(super) bucket: Bucket,
-    /// What it has used of its fair share of the rate of all.
+    /// The used part of its fair share of the rate of all.
     pub(super) fair: Bucket,
 }
 
 impl Group {
-    /// Whether nothing has to be remembered of it.
+    /// Whether the entry can be forgotten.
     fn is_idle(&self, now: Duration) -> bool {
         self.places == 0 && self.strangers == 0 && self.bucket.is_full(now) && self.fair.is_full(now)
     }
@@ -70,7 +70,7 @@ pub(super) struct Sources {
     networks: BTreeMap<Network, Group>,
     /// Number of sources that are known, or were when the last sweep looked.
     known: usize,
-    /// Number of the others that are in a network.
+    /// Number of the unknown sources that are in a network.
     grouped: usize,
     /// Number of sources at which the next sweep is due.
     sweep_at: usize,
@@ -86,8 +86,8 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// The source that a newcomer counts as: its own, or the one that all share for which there is no room, in the table
-    /// or for its network.
+    /// The source that a newcomer counts towards: its own, or the shared one if there is no room for it, in the table
+    /// or in its network.
     pub(super) fn counted_as(&self, source: Source) -> Source {
         if self.all.contains_key(&source.address) {
             return source;
@@ -103,12 +103,12 @@ impl Sources {
         Source { address: OTHERS, network: source.network.filter(|network| self.networks.contains_key(network)) }
     }
 
-    /// What is remembered of the source with this address.
+    /// The entry of the source with this address.
     pub(super) fn get(&self, address: IpAddr) -> Used {
         self.all.get(&address).copied().unwrap_or_default()
     }
 
-    /// What is remembered of a network; nothing without one.
+    /// The entry of a network; empty without a network.
     pub(super) fn group(&self, network: Option<Network>) -> Group {
         network.and_then(|network| self.networks.get(&network)).copied().unwrap_or_default()
     }
@@ -118,7 +118,7 @@ impl Sources {
         (self.get(source.address).places, self.group(source.network).places)
     }
 
-    /// A stranger of this source takes a place.
+    /// Counts a place that a stranger of this source takes.
     pub(super) fn join(&mut self, source: Source) {
         self.entry(source.address).places += 1;
         if let Some(network) = source.network {
@@ -126,7 +126,7 @@ impl Sources {
         }
     }
 
-    /// Remembers what a source and its network have used.
+    /// Stores the usage of a source and its network.
     pub(super) fn charge(&mut self, source: Source, used: Used, group: Group) {
         *self.entry(source.address) = used;
         if let Some(network) = source.network {
@@ -135,7 +135,7 @@ impl Sources {
         }
     }
 
-    /// The entry of a source, to be changed.
+    /// The entry of a source, for modification.
     fn entry(&mut self, address: IpAddr) -> &mut Used {
         if let Some(network) = Source::of(address).network
             && !self.all.contains_key(&address)
@@ -146,7 +146,7 @@ impl Sources {
         self.all.entry(address).or_default()
     }
 
-    /// A place of this source is free again. Without rates there is nothing to remember of a source without places.
+    /// Frees a place of this source. Without rates, a source without places is not remembered.
     pub(super) fn leave(&mut self, source: Source, has_rates: bool) {
         if let Some(network) = source.network
             && let Some(group) = self.networks.get_mut(&network)
@@ -161,7 +161,7 @@ impl Sources {
         }
     }
 
-    /// A source is no longer among the strangers of its network.
+    /// Removes a source from the strangers of its network.
     fn leave_group(&mut self, address: IpAddr) {
         let Some(network) = Source::of(address).network else { return };
         self.grouped = self.grouped.saturating_sub(1);
@@ -196,7 +196,7 @@ impl Sources {
         self.all.len()
     }
 
-    /// Number of those that share the rate of all: networks, and sources without a network that are not known.
+    /// Number of parties that share the rate of all: networks, and sources without a network that are not known.
     pub(super) fn groups(&self) -> usize {
         let strangers = self.all.len().saturating_sub(self.known);
         strangers.saturating_sub(self.grouped).saturating_add(self.networks.len())
@@ -215,7 +215,7 @@ impl Sources {
         self.sweep_after = now.saturating_add(SWEEP_EVERY);
     }
 
-    /// Sources that were known for long enough are strangers again.
+    /// Makes sources strangers again whose time as known sources is over.
     fn recount(&mut self, now: Duration) {
         (self.known, self.grouped) = (0, 0);
         self.networks.values_mut().for_each(|group| group.strangers = 0);

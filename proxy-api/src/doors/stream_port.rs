@@ -1,14 +1,13 @@
-//! The operator's port for the streams of proxies. The proxies that come back after the loss of a leader are tested with
-//! its defaults.
+//! The operator's port for the streams of proxies. A test of reconnects after the loss of a leader uses its defaults.
 
 use super::{Bounds, Evict, Rate, Rates};
 
 /// The part of all new connections per second that one source may open: a quarter.
 const SOURCE_SHARE: u32 = 4;
-/// Seconds of connections that may come at once.
+/// Length of a burst of new connections, in seconds at the full rate.
 const BURST: u32 = 2;
 
-/// What the port for streams admits, as the settings of the operator have it.
+/// The operator's settings of the port for streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPort {
     /// Most connections of proxies that have not authenticated.

@@ -1,4 +1,4 @@
-//! How often each source asks: a token bucket for each.
+//! How often each source may ask: a token bucket for each.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -24,7 +24,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Each source may ask at this rate.
+    /// Allows each source this rate.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
         Self { rate, by_source: Buckets::default(), by_network: Buckets::default() }
@@ -38,9 +38,9 @@ impl Turns {
         self.by_source.of(source.to_canonical(), now).is_none_or(|bucket| bucket.take(rate, now))
     }
 
-    /// Takes a token of this source and one of its network, or the next ones that they get. Returns the time until then.
-    /// The network has three times the rate of a source. The caller bounds how many requests of a source, and of a
-    /// network, wait.
+    /// Takes a token of this source and one of its network, in advance if necessary, and returns the time until they
+    /// are available. The network has three times the rate of a source. The caller bounds the number of waiting
+    /// requests of a source and of a network.
     #[must_use]
     pub fn wait(&mut self, source: IpAddr, now: Duration) -> Duration {
         let (source, rate) = (Source::of(source), self.rate);
@@ -68,7 +68,7 @@ struct Buckets<K> {
     all: BTreeMap<K, Bucket>,
     /// Number of buckets at which the next sweep is due.
     sweep_at: usize,
-    /// When the next sweep is due while no further bucket can be remembered.
+    /// When the next sweep is due while the table is full.
     sweep_after: Duration,
 }
 
@@ -79,7 +79,7 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Ord> Buckets<K> {
-    /// The bucket of this key; absent if no further one can be remembered.
+    /// The bucket of this key; `None` if the table is full.
     fn of(&mut self, key: K, now: Duration) -> Option<&mut Bucket> {
         let count = self.all.len();
         if count >= self.sweep_at && (count < MOST || now >= self.sweep_after) {

@@ -20,12 +20,12 @@ pub(crate) struct AnswerBody {
     _end: Option<oneshot::Sender<()>>,
 }
 
-/// A streaming response.
+/// Builds a streaming response.
 pub(super) fn of(frames: Answer, end: oneshot::Sender<()>) -> Response<AnswerBody> {
     respond(AnswerBody { frames: Some(frames), _end: Some(end) })
 }
 
-/// A response that carries only an error status.
+/// Builds a response that carries only an error status.
 pub(super) fn refused(status: &Status, end: Option<oneshot::Sender<()>>) -> Response<AnswerBody> {
     let mut response = respond(AnswerBody { frames: None, _end: end });
     response.headers_mut().extend(trailers(status));

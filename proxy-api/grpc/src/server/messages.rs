@@ -45,7 +45,7 @@ pub struct Messages<B = Incoming> {
     buffer: BytesMut,
     /// Largest message that is accepted now, in bytes.
     most: usize,
-    /// Since when the rest of an incomplete message is waited for.
+    /// When the wait for the rest of an incomplete message began.
     since: Option<Instant>,
     room: Arc<Room>,
     /// Room of the incomplete message, if it is large.
@@ -65,7 +65,7 @@ impl<B> Messages<B> {
         Self { _following: Some(following), ..self }
     }
 
-    /// Accepts messages of so many bytes from now on. The first message has no more than [`MAX_HELLO_BYTES`].
+    /// Sets the largest accepted message, in bytes. The first message has at most [`MAX_HELLO_BYTES`].
     pub fn allow(&mut self, most: usize) {
         self.most = most;
     }
@@ -89,7 +89,7 @@ impl<B> Messages<B> {
         self.since.unwrap_or_else(Instant::now) + MESSAGE
     }
 
-    /// Waits until there is room for a message of so many bytes.
+    /// Waits until there is room for a message of `length` bytes.
     async fn reserve(&mut self, length: usize) -> Result<(), Status> {
         if length <= SMALL || self.reserved.is_some() {
             return Ok(());
@@ -100,7 +100,7 @@ impl<B> Messages<B> {
         Ok(())
     }
 
-    /// Takes the first message, which is complete, out of the buffer.
+    /// Takes the first message, which is complete, from the buffer.
     async fn decode(&mut self, length: usize) -> Result<FromProxy, Status> {
         let _turn = if length > SMALL { self.room.decoding.acquire().await.ok() } else { None };
         let mut message = self.buffer.split_to(PREFIX + length);
@@ -122,11 +122,11 @@ impl<B> Messages<B> {
 }
 
 impl<B: Body<Data = Bytes, Error: fmt::Display> + Unpin> Messages<B> {
-    /// The next message; absent at the end of the stream. The future may be dropped early: no bytes are lost.
+    /// Returns the next message; `None` at the end of the stream. The future may be dropped early: no bytes are lost.
     ///
     /// # Errors
-    /// `ResourceExhausted`: too large. `DeadlineExceeded`: too slow. `InvalidArgument`: not a message. Another code: the
-    /// connection broke.
+    /// `ResourceExhausted`: too large. `DeadlineExceeded`: too slow. `InvalidArgument`: not a message. Another code:
+    /// the connection broke.
     pub async fn message(&mut self) -> Result<Option<FromProxy>, Status> {
         if !self.buffer.is_empty() {
             // The time limit starts here: while the operator did not read, the peer could not send.
