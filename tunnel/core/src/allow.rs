@@ -1,7 +1,7 @@
-//! What streams may lead to. Each end of a tunnel has an allow list, and both must allow a target.
+//! The targets of streams. Each end of a tunnel has an allow list, and both must allow a target.
 //!
-//! An entry is `HOST:PORT` or `HOST:PORT-PORT`, with `udp/` before it for datagrams. The host is a name, an address or
-//! a network; an IPv6 address is in brackets. Names are compared as requested, never by what they resolve to: an entry
+//! An entry is `HOST:PORT` or `HOST:PORT-PORT`, with a prefix `udp/` for datagrams. The host is a name, an address or a
+//! network; an IPv6 address is in brackets. Names are compared as requested, never by what they resolve to: an entry
 //! with an address allows no name, and an entry with a name allows no address. An empty list allows nothing.
 
 use std::fmt;
@@ -44,11 +44,11 @@ pub enum AllowError {
     /// One entry is wrong.
     #[error("entry {place} of the allowed targets, {text:?}, {error}")]
     Entry {
-        /// Its place, from 1.
+        /// Its position, from 1.
         place: usize,
         /// The entry, shortened.
         text: String,
-        /// What is wrong with it.
+        /// The fault of the entry.
         error: EntryError,
     },
     /// The list has too many entries.
@@ -56,7 +56,7 @@ pub enum AllowError {
     TooMany(usize),
 }
 
-/// What an entry allows.
+/// The targets that an entry allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     protocol: Protocol,
@@ -183,7 +183,7 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// An empty list for one end, which allows nothing.
+    /// Creates an empty list for one end, which allows nothing.
     #[must_use]
     pub fn nothing(side: Side) -> Self {
         Self::new(side, Vec::new())

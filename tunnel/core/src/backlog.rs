@@ -153,15 +153,15 @@ impl Backlog {
     }
 }
 
-/// A block for so many bytes, or for the first of them. An empty block is reused only for half a block or more: see the
-/// bound on the memory held.
+/// Creates a block for this many bytes, or for the first of them. An empty block is reused only for half a block or
+/// more: see the bound on the memory held.
 fn new_block(bytes: usize, free: &mut FreeBlocks) -> Vec<u8> {
     let block = if bytes > BLOCK / 2 { free.take() } else { None };
     block.unwrap_or_default()
 }
 
 impl Kept {
-    /// The last block, or one after it if that is full, before so many bytes are appended.
+    /// Returns the last block, or a new one after it if that is full, before this many bytes are appended.
     fn last_block(&mut self, bytes: usize, free: &mut FreeBlocks) -> &mut Vec<u8> {
         if self.more.back().unwrap_or(&self.first).len() == BLOCK {
             self.more.push_back(new_block(bytes, free));
@@ -218,9 +218,9 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Push(usize),
-        /// A share of what is kept, in thousandths.
+        /// A share of the kept bytes, in thousandths.
         Release(u64),
-        /// A position that may be anywhere.
+        /// An arbitrary position.
         ReleaseAt(u64),
         Clear,
     }
@@ -238,7 +238,7 @@ mod tests {
         proptest::collection::vec(step, 1..40)
     }
 
-    /// All bytes that were ever pushed, and the position of the first that is kept.
+    /// All bytes that were ever pushed, and the position of the first one kept.
     #[derive(Default)]
     struct Model {
         bytes: Vec<u8>,

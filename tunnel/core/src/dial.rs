@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// The longest pause after a connection that held.
+/// The longest pause after a carrier that held.
 const FIRST: Duration = Duration::from_millis(200);
-/// Each further failure makes the longest pause this much longer.
+/// The increase of the longest pause after each further failure.
 const STEP: Duration = Duration::from_millis(400);
 const LONGEST: Duration = Duration::from_secs(10);
 /// A carrier that lasted this long has held: the endpoint had admitted the agent.

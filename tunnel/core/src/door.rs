@@ -4,7 +4,7 @@ use proxy_api::doors::{Bounds, Evict, Rate, Rates};
 
 /// Most connections whose agent is not known yet.
 pub const STRANGERS: usize = 256;
-/// Most of these from one source. A load balancer may be the source of all agents, so this is enough for all that wait
+/// Most of these from one source. A load balancer may be the source of all agents, so this suffices for all that wait
 /// for their turn.
 pub const PER_SOURCE: usize = 128;
 /// New connections a second, unless a setting says otherwise.
@@ -25,8 +25,8 @@ pub const BEYOND_TO_SIDECARS: usize = 1024;
 ///
 /// A newcomer takes the place of the connection that was silent for the longest. Handshakes begin one after the other,
 /// at the rate. The burst is half a second of connections: waiting connections then have places beside those in a
-/// handshake, and no agent of a herd has to give way. All agents may come through one source, so a source has the rate
-/// of all; sources with known agents come before others. Each agent may hold a second connection while it replaces the
+/// handshake, and no agent of a herd is evicted. All agents may come through one source, so a source has the rate of
+/// all; sources with known agents come before others. Each agent may hold a second connection while it replaces the
 /// first.
 pub fn bounds(connections_per_second: u32, agents: usize) -> Bounds {
     let rate = Rate::per_second(connections_per_second, connections_per_second / 2);

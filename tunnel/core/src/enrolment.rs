@@ -1,4 +1,4 @@
-//! Who may enrol: the tokens that one server issued, what became of them, and the frames of an enrolment.
+//! The tokens that one server issued, their redemptions, and the frames of an enrolment.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +14,10 @@ pub use self::frames::{Enrol, EnrolReason, EnrolRefusal, MAX_CERTIFICATE, MAX_RE
 pub const ENTRIES: usize = 1024;
 /// Most agents that one token enrols.
 pub const REDEMPTIONS: u32 = 100;
-/// Longest time for which a token counts, seconds.
+/// Longest validity of a token, in seconds.
 pub const LONGEST: u64 = 604_800;
 /// How long [`Ledger::prune`] keeps an expired or revoked token, in seconds, so that an agent that uses it learns why
-/// it no longer counts.
+/// it is no longer valid.
 const REMEMBERED: u64 = 24 * 3600;
 
 /// Why a token enrols nobody. The server sends this to the agent, whose owner can act on it.
@@ -43,19 +43,19 @@ pub enum Refusal {
     Redeemed(AgentName),
 }
 
-/// Why a token is not kept.
+/// Why a token is not issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
-    /// There are too many tokens.
+    /// The ledger is full.
     #[error(
         "{most} tokens have not expired: wait for one to expire, or revoke an agent that should not enrol",
         most = ENTRIES
     )]
     Full,
-    /// The number of redemptions is not allowed.
+    /// The number of redemptions is out of bounds.
     #[error("a token is redeemed 1 to {most} times, not {0}", most = REDEMPTIONS)]
     Redemptions(u32),
-    /// The same token was issued before.
+    /// The same token was already issued.
     #[error("the token is in use: issue another one")]
     Again,
 }
@@ -64,7 +64,7 @@ pub enum IssueError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    /// The identity that the token gives.
+    /// The identity that the token grants.
     identity: AgentIdentity,
     /// The root that signs the agents that the token enrols.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,22 +73,22 @@ struct Entry {
     token: Fingerprint,
     /// How many more agents the token enrols.
     redemptions_left: u32,
-    /// Until when, seconds since 1970.
+    /// When the token expires, in seconds since 1970.
     expires: u64,
-    /// Fingerprints of the public keys that it enrolled.
+    /// Fingerprints of the public keys that the token enrolled.
     keys: Vec<Fingerprint>,
     revoked: bool,
 }
 
 impl Entry {
     /// Whether the token is still valid. A token whose expiry is further away than the limit was issued while the clock
-    /// was ahead, and does not count.
+    /// was ahead, and is not.
     fn counts(&self, now: u64) -> bool {
         self.expires > now && self.expires - now <= LONGEST
     }
 }
 
-/// What a redeemed token grants.
+/// The grant of a redeemed token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The identity for the certificate.
@@ -107,8 +107,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Sets the root that signs now. Nobody trusts agents that another root enrolled: they no longer count, unless that
-    /// root is restored. Returns whether the ledger has tokens and the root has changed.
+    /// Sets the root that signs now. Agents that another root enrolled are trusted by nobody: they no longer count,
+    /// unless that root is restored. Returns whether the ledger has tokens and the root has changed.
     pub fn set_root(&mut self, root: Fingerprint) -> bool {
         let before = self.root.replace(root).unwrap_or(root);
         for entry in &mut self.entries {
@@ -118,7 +118,7 @@ impl Ledger {
     }
 
     /// Issues a token that enrols up to `redemptions` agents as `identity`, until `expires`, seconds since 1970. If the
-    /// ledger is full, an expired or revoked token gives way: one that enrolled nobody before others, and of these the
+    /// ledger is full, an expired or revoked token is removed: one that enrolled nobody before others, and of these the
     /// one with the earliest expiry.
     pub fn issue(
         &mut self,
@@ -187,7 +187,7 @@ impl Ledger {
         Ok(Grant { identity: entry.identity.clone(), again })
     }
 
-    /// Revokes every token of an agent that was issued so far. Returns how many could still be redeemed.
+    /// Revokes every token issued for an agent so far. Returns how many could still be redeemed.
     pub fn revoke(&mut self, agent: &AgentName, now: u64) -> usize {
         let mut live = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.identity.agent() == agent) {

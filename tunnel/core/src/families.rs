@@ -9,8 +9,8 @@ pub const HEAD_START: Duration = Duration::from_millis(250);
 /// The most addresses of one name that are tried.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// The addresses to try, each once and at most [`MAX_ADDRESSES`]. Families alternate, beginning with the one that the
-/// resolver named first, so that a family that leads nowhere holds the other one up for no more than [`HEAD_START`].
+/// Returns the addresses to try, each once and at most [`MAX_ADDRESSES`]. Families alternate, beginning with the one
+/// that the resolver named first, so that an unreachable family delays the other one by no more than [`HEAD_START`].
 pub fn interleave(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut seen = BTreeSet::new();
     let found: Vec<SocketAddr> = found.into_iter().filter(|address| seen.insert(*address)).collect();

@@ -10,11 +10,11 @@ use thiserror::Error;
 pub const HEADER: usize = 16;
 /// The longest payload of every kind but [`Kind::Datagram`]: with its header, one TLS record.
 pub const MAX_PAYLOAD: usize = 16_384 - HEADER;
-/// The longest datagram: what UDP over IPv4 can carry.
+/// The longest datagram that UDP over IPv4 can carry.
 pub const MAX_DATAGRAM: usize = 65_507;
-/// The longest payload of [`Kind::Hello`]: what an endpoint buffers for a peer that it does not know yet.
+/// The longest payload of [`Kind::Hello`], which an endpoint buffers for a peer that it does not know yet.
 pub(crate) const MAX_HELLO: usize = 4096;
-/// The longest payload of [`Kind::Enrol`]: what a server buffers for a stranger.
+/// The longest payload of [`Kind::Enrol`], which a server buffers for a stranger.
 pub(crate) const MAX_ENROL: usize = 5 * 1024;
 /// On data: the direction ends after the payload. On [`Kind::Resume`]: no entries follow.
 pub(crate) const FINAL: u8 = 1;
@@ -22,7 +22,7 @@ pub(crate) const FINAL: u8 = 1;
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What the sender has received of each of its streams; the first frames on a carrier.
+    /// The positions that the sender has received in each of its streams; the first frames on a carrier.
     Resume = 1,
     /// Asks the peer to connect a new stream to a target.
     Open = 2,
@@ -123,7 +123,7 @@ pub(crate) struct Header {
     pub length: usize,
     /// The stream or flow; 0 for the session.
     pub stream: u32,
-    /// An absolute position, or what the kind defines.
+    /// An absolute position, or a value defined by the kind.
     pub offset: u64,
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Option<(Header, &[u8])>, Malformed> 
     Ok(rest.get(..length).map(|payload| (header, payload)))
 }
 
-/// Appends a frame. A payload beyond the bound of its kind is cut, which no caller asks for.
+/// Appends a frame. A payload beyond the bound of its kind is cut; callers never pass one.
 pub(crate) fn put(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, offset: u64, payload: &[u8]) {
     let payload = &payload[..payload.len().min(kind.bound())];
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);

@@ -1,4 +1,4 @@
-//! What both ends of a carrier say before its frames count: who dials, and whether it is admitted.
+//! The first frames on a carrier: who dials, and whether it is admitted.
 //!
 //! ```text
 //! HELLO    lowest u16 | highest u16 | boot [16] | epoch u64 | instance | program | count u8 | (boot [16] | epoch u64)...
@@ -63,7 +63,7 @@ impl fmt::Display for Instance {
 pub struct SessionName {
     /// The run of the endpoint.
     pub endpoint: Boot,
-    /// The epoch of the first connection. It tells the session from an earlier one with the same endpoint.
+    /// The epoch of the first connection. It distinguishes the session from an earlier one with the same endpoint.
     pub born: u64,
 }
 

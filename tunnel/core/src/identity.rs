@@ -1,4 +1,4 @@
-//! Identities in a tunnel: names in certificates, fingerprints, and when a certificate is renewed.
+//! Identities in a tunnel: names in certificates, fingerprints, and the renewal of certificates.
 
 use std::{fmt, hint::black_box, str::FromStr, time::Duration};
 
@@ -36,7 +36,7 @@ pub enum NameError {
          both ends"
     )]
     Label {
-        /// What the text is the name of.
+        /// The kind of the name.
         what: &'static str,
         /// The text, shortened.
         text: String,
@@ -77,7 +77,7 @@ pub struct AgentName {
 }
 
 impl AgentName {
-    /// The agent of this namespace and name.
+    /// Creates the agent name of this namespace and name.
     pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
         Ok(Self { namespace: label("namespace", namespace)?, name: label("name of an agent", name)? })
     }
@@ -99,8 +99,8 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// The identity in the certificate of an agent. The uid tells the agent from a later agent of the same name, and a
-/// raised rotation revokes earlier certificates.
+/// The identity in the certificate of an agent. The uid distinguishes the agent from a later one of the same name, and
+/// a raised rotation revokes earlier certificates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AgentIdentity {
@@ -249,7 +249,7 @@ impl Dial {
     }
 
     /// Whether this dial accepts the owner of a certificate with the URI of `found`. A sidecar never stands in for the
-    /// server: anybody who may use the server can run one.
+    /// server: everyone who may use the server can run one.
     pub fn accepts(&self, found: &Self) -> bool {
         match self {
             Self::Any => matches!(found, Self::Endpoint(_)),
@@ -272,7 +272,7 @@ impl Dial {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of these bytes.
+    /// Computes the fingerprint of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hash = [0; 32];
         for (to, from) in hash.iter_mut().zip(Sha256::digest(bytes).iter()) {
@@ -281,7 +281,7 @@ impl Fingerprint {
         Self(hash)
     }
 
-    /// A fingerprint that was computed elsewhere.
+    /// Wraps a fingerprint that was computed elsewhere.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -336,10 +336,10 @@ impl From<Fingerprint> for String {
 /// Why a certificate is not valid now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValidityError {
-    /// Its lifetime has not begun.
+    /// The lifetime of the certificate has not begun.
     #[error("is not valid for another {0}")]
     NotYet(Span),
-    /// It has expired.
+    /// The certificate has expired.
     #[error("expired {0} ago")]
     Expired(Span),
 }

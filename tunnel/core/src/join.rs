@@ -7,8 +7,8 @@
 //! namespace | name | count of addresses u8 | (host | port u16)... | first 4 bytes of the SHA-256 of the rest
 //! ```
 //!
-//! Numbers are big-endian, and a text is preceded by its length in one byte. The length of the whole comes first: it
-//! tells a truncated string from a changed one.
+//! Numbers are big-endian, and a text is preceded by its length in one byte. The total length comes first: it
+//! distinguishes a truncated string from a corrupted one.
 
 use std::{
     fmt,
@@ -38,10 +38,10 @@ const HEADER: usize = 3;
 /// Bytes of the checksum.
 const CHECKSUM: usize = 4;
 
-/// Why a text is not a join string, or why no join string can be made.
+/// Why a text is not a join string, or why none can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// The text is something else.
+    /// The text does not look like a join string.
     #[error("this is no join string: a join string begins with \"portlane-join-\"; copy it from where it was issued")]
     Foreign,
     /// The end of the string is missing.
@@ -72,7 +72,7 @@ pub enum JoinError {
 #[error("{0:?} is no address of a tunnel server: write host:port, and an IPv6 address as [address]:port")]
 pub struct AddressError(String);
 
-/// Where agents reach a server.
+/// An address at which agents reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: String,
@@ -129,12 +129,12 @@ impl FromStr for Address {
     }
 }
 
-/// A secret that is worth one enrolment, or as many as its ledger allows. It is never printed.
+/// A secret for one enrolment, or as many as its ledger allows. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// A token of these bytes, which must be unpredictable.
+    /// Wraps these bytes as a token. They must be unpredictable.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -155,7 +155,7 @@ impl Token {
         <[u8; 32]>::try_from(bytes).ok().map(Self)
     }
 
-    /// The fingerprint of the token, which is all that a server keeps of it.
+    /// The fingerprint of the token, which is all that a server stores of it.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.0)
     }
@@ -220,7 +220,7 @@ impl JoinString {
         Self::read(&decode(body)?)
     }
 
-    /// The content of the bytes before the checksum.
+    /// Reads the content from the bytes before the checksum.
     fn read(bytes: &[u8]) -> Result<Self, JoinError> {
         let content = |what: &'static str| move || JoinError::Content(what);
         let mut reader = Reader(bytes);
@@ -243,7 +243,7 @@ impl JoinString {
         Ok(Self { addresses, root, agent, expires, token })
     }
 
-    /// Encodes the join string. It holds the token: it belongs in a Secret or a terminal, never in a log.
+    /// Encodes the join string. It contains the token: it belongs in a Secret or a terminal, never in a log.
     pub fn encode(&self) -> String {
         let mut bytes = vec![0_u8; HEADER];
         bytes.extend(self.root.as_bytes());
@@ -341,7 +341,7 @@ fn decode(body: &str) -> Result<Vec<u8>, JoinError> {
     Ok(bytes)
 }
 
-/// Takes values from the front.
+/// Reads values from the front.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

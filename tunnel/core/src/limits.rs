@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-/// The credit of the end that opened a stream before the answer, and the smallest window.
+/// The credit that the opener of a stream has before the answer, and the smallest window.
 pub(crate) const EARLY_CREDIT: u64 = 16 * 1024;
 /// The window of a new stream while memory is plenty.
 pub(crate) const FIRST_WINDOW: u64 = 64 * 1024;
-/// The cost of a waiting datagram beside its bytes, which bounds empty datagrams too.
+/// The cost of a waiting datagram beside its bytes, so that empty datagrams are bounded, too.
 pub(crate) const DATAGRAM_COST: usize = 64;
 /// Most bytes of datagrams that wait for the reader of one flow.
 pub(crate) const FLOW_BYTES: usize = 128 * 1024;
 /// Most bytes of datagrams that wait for the carrier.
 pub(crate) const LANE_BYTES: usize = 256 * 1024;
-/// A datagram that waits for longer is dropped.
+/// The age at which a waiting datagram is dropped.
 pub(crate) const LANE_AGE: Duration = Duration::from_millis(100);
 /// The longest delay of an acknowledgement.
 pub(crate) const ACK_DELAY: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ const SIDECAR_MEMORY: u64 = 8 * 1024 * 1024;
 pub struct Limits {
     /// Streams and flows at once. Streams reach [`Limits::memory`] with their windows first: one takes 16 KiB at least.
     pub streams: usize,
-    /// Unanswered requests of each end.
+    /// Most unanswered requests of each end.
     pub unanswered: usize,
     /// The largest window of a stream, in bytes.
     pub window: u64,

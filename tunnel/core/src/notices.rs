@@ -1,4 +1,4 @@
-//! What a server says of agents that do not connect. Strangers cause some of it, so it must not flood a log.
+//! Notices of a server about agents that do not connect. Strangers cause some of them, so they must not flood a log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,16 +11,16 @@ const PAUSE: Duration = Duration::from_secs(60);
 pub struct Notice {
     /// The kind, one word.
     pub kind: &'static str,
-    /// The agent or the client that it is about.
+    /// The agent or the client.
     pub subject: String,
     /// What happened, and the remedy.
     pub message: String,
 }
 
-/// Whom a notice is about.
+/// The subject of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum About {
-    /// Any client: nothing proves who it is.
+    /// Any client: nothing proves its identity.
     Stranger,
     /// A client with a certificate or a token of this server.
     Known,
@@ -30,20 +30,20 @@ pub enum About {
 struct Of {
     /// When the last notice of this kind was taken.
     taken: Option<Duration>,
-    /// The first one since then about a client that is known, or else about a stranger.
+    /// The first notice since then about a known client, or else about a stranger.
     waiting: Option<(About, String, String)>,
-    /// How many others came.
+    /// The number of further notices.
     more: u64,
 }
 
-/// The notices that wait for the log: of each kind one a minute, with the number of those that are left out. Kinds are
-/// few, so the memory is bounded.
+/// The notices that wait for the log: one a minute of each kind, with the number of omitted ones. Kinds are few, so the
+/// memory is bounded.
 #[derive(Debug, Default)]
 pub struct Notices(BTreeMap<&'static str, Of>);
 
 impl Notices {
-    /// Something of this kind has happened. `told` returns the subject and the message, and is not called for what is
-    /// left out. What strangers cause gives way to what is about clients that are known.
+    /// Notes an event of this kind. `told` returns the subject and the message, and is not called for omitted notices.
+    /// A notice about a known client replaces one about a stranger.
     pub fn note(&mut self, kind: &'static str, about: About, told: impl FnOnce() -> (String, String)) {
         let of = self.0.entry(kind).or_default();
         let waiting = of.waiting.as_ref().map(|(about, ..)| *about);
@@ -54,7 +54,7 @@ impl Notices {
         }
     }
 
-    /// Takes what is due at `now`, the time since any fixed start.
+    /// Takes the notices that are due at `now`, the time since any fixed start.
     pub fn take(&mut self, now: Duration) -> Vec<Notice> {
         let mut due = Vec::new();
         for (kind, of) in &mut self.0 {

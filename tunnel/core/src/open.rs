@@ -19,7 +19,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// What the far end connects to.
+/// The target that the far end connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Bytes or datagrams.

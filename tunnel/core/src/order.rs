@@ -1,8 +1,8 @@
-//! Which address of a server an agent begins with.
+//! The address of a server that an agent tries first.
 
-/// The order in which the addresses of a server are tried: the given one, turned so that the address that led to the
-/// server last comes first. A balancer without a server behind it accepts connections and closes them, so only what
-/// comes after the connection says which address that is.
+/// The order in which the addresses of a server are tried: the given one, rotated so that the address that last led to
+/// the server comes first. A load balancer without a server behind it accepts connections and closes them, so only the
+/// data after the connection tells which address that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     first: usize,
@@ -15,14 +15,14 @@ impl Order {
         [from, before].concat()
     }
 
-    /// The server answered at an address: the next attempt begins there.
+    /// Notes that the server answered at an address: the next attempt begins there.
     pub fn works<T: PartialEq>(&mut self, addresses: &[T], address: &T) {
         if let Some(at) = position(addresses, address) {
             self.first = at;
         }
     }
 
-    /// An address took the connection, and no server answered there: the next attempt begins with the address after it.
+    /// Notes that an address accepted the connection without an answer of a server: the next one comes first.
     pub fn fails<T: PartialEq>(&mut self, addresses: &[T], address: &T) {
         if let Some(at) = position(addresses, address) {
             self.first = (at + 1) % addresses.len();

@@ -66,7 +66,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// An agent that keeps sessions with at most this many endpoints, beside those that are about to end.
+    /// Creates the places of an agent with sessions with at most `max` endpoints, besides those about to end.
     pub fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -78,22 +78,22 @@ impl Places {
         }
     }
 
-    /// From now on, only existing sessions are kept.
+    /// Keeps only existing sessions from now on.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// An endpoint has named all others. An endpoint that is no longer named is dialled only for its existing session,
-    /// and slowly: it is probably gone, and the attempts of many agents would keep out those of others. Once it is named
-    /// again, it is dialled at once, as a new one is.
+    /// Notes that an endpoint has named all others. One that is no longer named is dialled only for its existing
+    /// session, and slowly: it is probably gone, and many agents' attempts would keep out those of others. Once it is
+    /// named again, it is dialled at once, as a new one is.
     pub fn told(&mut self, by: &EndpointId, peers: Vec<EndpointId>) {
         self.hurry(peers.iter().cloned().map(Dial::Endpoint));
         self.named_by = Some(by.clone());
         self.peers = peers.into_iter().collect();
     }
 
-    /// An endpoint has named all sidecars that the agent may dial. A sidecar that is no longer named is treated as such
-    /// an endpoint is.
+    /// Notes that an endpoint has named all sidecars that the agent may dial. A sidecar that is no longer named is
+    /// treated like such an endpoint.
     pub fn told_sidecars(&mut self, sidecars: Vec<EndpointId>) {
         self.hurry(sidecars.iter().cloned().map(Dial::Sidecar));
         self.sidecars = sidecars.into_iter().collect();
@@ -110,7 +110,7 @@ impl Places {
         }
     }
 
-    /// The attempts to begin now.
+    /// Returns the attempts to begin now.
     pub fn due(&mut self, sessions: &Standings, now: Duration) -> Vec<Dial> {
         let wanted = self.wanted(sessions);
         // A place with a session keeps its count of failures.
@@ -137,7 +137,7 @@ impl Places {
         pauses.min()
     }
 
-    /// An attempt has failed. Returns the pause before the next one.
+    /// Notes that an attempt has failed. Returns the pause before the next one.
     pub fn failed(&mut self, dial: &Dial, now: Duration, chance: f64) -> Duration {
         let is_gone = !self.is_named(dial);
         let place = self.places.entry(dial.clone()).or_default();
@@ -148,15 +148,15 @@ impl Places {
         pause
     }
 
-    /// An attempt has succeeded.
+    /// Notes that an attempt has succeeded.
     pub fn succeeded(&mut self, dial: &Dial) {
         let place = self.places.entry(dial.clone()).or_default();
         place.dialling = false;
         place.failed = false;
     }
 
-    /// The connection to an endpoint has ended after the time `up`; `dial` reaches the endpoint again. Returns the
-    /// pause before the next attempt.
+    /// Notes that the connection to an endpoint has ended after the time `up`; `dial` reaches the endpoint again.
+    /// Returns the pause before the next attempt.
     pub fn ended(&mut self, dial: &Dial, up: Duration, now: Duration, chance: f64) -> Duration {
         let place = self.places.entry(dial.clone()).or_default();
         let pause = place.dialler.pause(Some(up), chance);

@@ -1,21 +1,21 @@
 //! The memory that all sessions of a process share.
 //!
-//! Each session has a little for itself, so that it always moves. Beyond that, all share one bound, and a session that
-//! grows leaves as much free as it has: one has a half at most, n have n/(n+1), and a newcomer always finds room. A
-//! session that would have more waits: it reads less, and grants less. None ends for it.
+//! Each session has a little of its own, so that it never stalls. Beyond that, all share one bound, and a session that
+//! grows leaves as much free as it has: one has at most a half, n have n/(n+1), and a newcomer always finds room. A
+//! session that needs more waits: it reads less, and grants less. None is ended for it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::limits::EARLY_CREDIT;
 
-/// Bytes that a session may always grant, and bytes that it may always keep: so many of each.
+/// Bytes that a session may always grant; it may always keep as many.
 pub(crate) const OWN_BYTES: u64 = EARLY_CREDIT;
-/// A session that asks for the least that is of use leaves this part of what it has.
+/// After growing by the smallest useful amount, a session leaves free this part of what it holds.
 const LAST_PART: u64 = 8;
 
-/// The memory of the sessions of one thread. None of them changes between the moment when another reads how much room
-/// there is and the moment when it takes that.
+/// The memory of the sessions of one thread. No session changes it between the moment when another reads the room and
+/// the moment when it takes that.
 #[derive(Debug)]
 pub struct Pool {
     /// The most sessions, each of which has its own bytes.
@@ -25,7 +25,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Memory of so many bytes for at most so many sessions. What these have for themselves is part of it, but at least
+    /// Creates a pool of `bytes` for at most `sessions` sessions. The own bytes of these are part of it, but at least
     /// half of it is shared.
     pub fn new(bytes: u64, sessions: usize) -> Rc<Self> {
         let pool = Self { sessions: sessions as u64, most: Cell::default(), used: Cell::default() };
@@ -39,12 +39,12 @@ impl Pool {
         self.most.set(bytes - own);
     }
 
-    /// Bytes that all sessions have beyond their own.
+    /// Bytes that all sessions hold beyond their own.
     pub fn used(&self) -> u64 {
         self.used.get()
     }
 
-    /// The most bytes that all sessions may have beyond their own.
+    /// The most bytes that all sessions may hold beyond their own.
     pub fn most(&self) -> u64 {
         self.most.get()
     }
@@ -59,7 +59,7 @@ impl Pool {
     }
 }
 
-/// What one session has of a pool, which is free again on drop.
+/// The bytes that one session holds of a pool. Dropping it frees them.
 #[derive(Debug)]
 pub(crate) struct Share {
     of: Rc<Pool>,
@@ -67,7 +67,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// The session has so many bytes now, beyond its own.
+    /// Sets the bytes that the session holds beyond its own.
     pub(crate) fn hold(&mut self, bytes: u64) {
         let used = self.of.used() - self.taken + bytes;
         self.of.used.set(used);
@@ -79,13 +79,13 @@ impl Share {
         self.of.free().saturating_sub(self.taken) / 2
     }
 
-    /// Bytes by which the session may grow for the least that is of use. Many of these are less of a burden than a few
-    /// sessions with much.
+    /// Bytes by which the session may grow by the smallest useful amount. Many such sessions are less of a burden than
+    /// a few large ones.
     pub(crate) fn last_room(&self) -> u64 {
         self.of.free().saturating_mul(LAST_PART).saturating_sub(self.taken) / (LAST_PART + 1)
     }
 
-    /// Whether the session has more than it leaves.
+    /// Whether the session holds more than it leaves free.
     pub(crate) fn is_short(&self) -> bool {
         self.taken > self.of.free()
     }

@@ -1,11 +1,11 @@
-//! The places that queues keep while nothing waits.
+//! The capacity that idle queues keep.
 
 use std::collections::VecDeque;
 
-/// The most places that an empty queue keeps.
+/// The largest capacity that an empty queue keeps.
 pub(crate) const FEW: usize = 64;
 
-/// Gives up the places that an empty queue has from a burst.
+/// Shrinks an empty queue that has kept its capacity from a burst.
 pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > FEW {
         *queue = VecDeque::new();

@@ -12,14 +12,14 @@ use crate::identity::AgentIdentity;
 #[cfg(test)]
 mod tests;
 
-/// How many earlier runs of one instance are remembered, so that two processes with one name do not replace each other
-/// in turn.
+/// Earlier runs of one instance that are remembered, so that two processes with one name do not replace each other in
+/// turn.
 const SUPERSEDED: usize = 4;
 
-/// What an agent may do, as its object says.
+/// The permissions of an agent, from its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Certificates of an earlier rotation no longer count.
+    /// Certificates of an earlier rotation are refused.
     pub rotation: u32,
     /// Whether no instance may connect.
     pub suspended: bool,
@@ -50,7 +50,7 @@ pub enum Admission {
     Denied(Denied),
 }
 
-/// What is known of an instance.
+/// The registry's entry of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The identity in the certificate of its last connection.
@@ -68,9 +68,9 @@ pub struct Known {
 /// The load of an instance. The instance with the lowest load is asked first for a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Load {
-    /// It takes no new streams.
+    /// The instance takes no new streams.
     pub leaving: bool,
-    /// It has no connection now, so a stream would wait for one.
+    /// The instance has no connection now, so a stream would wait for one.
     pub detached: bool,
     /// The number of its streams.
     pub streams: usize,
@@ -86,12 +86,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry of one run of an endpoint, for at most this many instances.
+    /// Creates the registry of one run of an endpoint, for at most `max` instances.
     pub fn new(boot: Boot, max: usize) -> Self {
         Self { boot, max, draining: false, instances: BTreeMap::new() }
     }
 
-    /// From now on no session begins. Existing sessions continue, also on new connections.
+    /// Begins no more sessions. Existing sessions continue, also on new connections.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -174,7 +174,7 @@ impl Registry {
         Admission::New
     }
 
-    /// The session of this run of an instance has ended. A later run is left alone.
+    /// Forgets the ended session of this run of an instance. A later run is left alone.
     pub fn forget(&mut self, key: &Key, session: SessionName) {
         if self.instances.get(key).is_some_and(|known| known.session(self.boot) == session) {
             self.instances.remove(key);

@@ -42,18 +42,18 @@ pub enum Side {
     Listener,
 }
 
-/// Something for the application to look at.
+/// An event for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The peer asks for a stream: [`Session::accept`] or [`Session::refuse`] it.
     Asked(StreamId),
     /// The peer refused a stream, which no longer exists.
     Refused(StreamId, Refusal),
-    /// Bytes, room, datagrams, the answer or the end of a stream arrived.
+    /// Bytes, room, datagrams, the answer or the end of a stream have arrived.
     Changed(StreamId),
     /// The carrier was silent for two heartbeats: dial another one beside it.
     Suspect,
-    /// The carrier no longer counts: it was silent for too long, or the peer did not resume on it in time.
+    /// The carrier is lost: it was silent for too long, or the peer did not resume on it in time.
     CarrierLost,
     /// The peer takes no new streams on this carrier: dial another one.
     GoAway,
@@ -80,10 +80,10 @@ pub enum Loss {
 /// Why a stream cannot be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotOpened {
-    /// The session has [`Limits::streams`] already.
+    /// The session already has [`Limits::streams`].
     #[error("the session has as many streams as it may have")]
     Streams,
-    /// [`Limits::unanswered`] requests wait already.
+    /// [`Limits::unanswered`] requests already wait.
     #[error("too many requests are not answered yet")]
     Unanswered,
     /// [`Limits::memory`], or the memory that the sessions of the process share, is already granted.
@@ -123,7 +123,7 @@ pub struct Session {
     kept: u64,
     datagram_bytes: usize,
     free: FreeBlocks,
-    /// What the session has of the memory of the process; `None`: its own bounds are all.
+    /// The session's share of the memory of the process; `None`: only its own bounds apply.
     share: Option<Share>,
     carrier: Option<Carrier>,
     epoch: u64,
@@ -138,18 +138,18 @@ pub struct Session {
     notices: VecDeque<Notice>,
     draining: bool,
     peer_draining: bool,
-    /// What is to be sent to the peer about other endpoints, and what the peer has sent about them.
+    /// The names of other endpoints to be sent to the peer, and those received from it.
     peers_due: Option<Named>,
     peers_told: Option<Named>,
     lost: Option<Loss>,
     counters: Counters,
-    /// How often a stream was looked at; tests bound the cost of a frame or a carrier with it.
+    /// How often a stream was visited; tests bound the cost of a frame or a carrier with it.
     #[cfg(test)]
     looks: usize,
 }
 
 impl Session {
-    /// A session without a carrier, from `now` on.
+    /// Creates a session without a carrier at `now`.
     pub fn new(side: Side, limits: Limits, now: Duration) -> Self {
         Self {
             side,
@@ -198,7 +198,7 @@ impl Session {
         Some(notice)
     }
 
-    /// What was counted.
+    /// The counters.
     pub const fn counters(&self) -> Counters {
         self.counters
     }
@@ -242,8 +242,8 @@ impl Session {
         self.streams.insert(id, Box::new(stream));
     }
 
-    /// Changes a stream, updates the sums, and does what follows from the change: queues the stream for sending, notes
-    /// an acknowledgement that is due, or forgets the stream.
+    /// Changes a stream and updates the sums. Then queues the stream for sending, notes an acknowledgement that is due,
+    /// or forgets the stream, as the change requires.
     fn with<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream) -> T) -> Option<T> {
         #[cfg(test)]
         {
@@ -269,7 +269,7 @@ impl Session {
         Some(result)
     }
 
-    /// As [`Session::with`], for a change that fills blocks with bytes, or empties some.
+    /// Like [`Session::with`], for a change that fills or empties blocks.
     fn with_blocks<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream, &mut FreeBlocks) -> T) -> Option<T> {
         let mut free = std::mem::take(&mut self.free);
         let result = self.with(id, |stream| change(stream, &mut free));
@@ -331,8 +331,8 @@ impl Session {
         }
     }
 
-    /// Lets streams that had no memory to write try again: one for each frame that fits into the memory. When no byte
-    /// is kept, no acknowledgement would wake the others.
+    /// Wakes streams that had no memory to write: one for each frame that fits into the memory. When no byte is kept,
+    /// no acknowledgement would wake the others.
     fn feed_starved(&mut self) {
         let free = self.keepable();
         let mut frames = if self.kept == 0 { u64::MAX } else { free.div_ceil(MAX_PAYLOAD as u64) };

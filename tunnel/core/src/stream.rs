@@ -25,17 +25,17 @@ pub enum End {
 /// The state of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// We asked, and the peer has not answered.
+    /// This end asked, and the peer has not answered.
     Opening,
     /// The peer asked, and the application has not answered.
     Asked,
-    /// The application has refused, and the refusal is to be sent.
+    /// The application has refused, and the refusal waits to be sent.
     Refusing,
     /// Connected.
     Open,
 }
 
-/// What one end says to the other before a stream is connected.
+/// The content of a frame before a stream is connected.
 #[derive(Debug)]
 pub(crate) enum Word {
     /// The request, by either end.
@@ -59,7 +59,7 @@ impl Waiting {
     }
 }
 
-/// Most streams are connected and idle, so that what others need lies elsewhere.
+/// Most streams are connected and idle, so state that only others need is boxed.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "what is due, and which queues hold the stream, are independent")]
 pub(crate) struct Stream {
@@ -132,13 +132,13 @@ impl Stream {
         }
     }
 
-    /// The target is connected, or the wait for the answer has ended. The request is not needed again.
+    /// Notes that the target is connected, or that the wait for the answer has ended. The request is no longer needed.
     pub(crate) fn begin(&mut self) {
         self.phase = Phase::Open;
         self.word = None;
     }
 
-    /// The target is not connected, and the peer is to hear why.
+    /// Notes that the target is not connected. The peer gets the reason.
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
         self.phase = Phase::Refusing;
         self.word = Some(Box::new(Word::Refusal(refusal)));
@@ -177,7 +177,7 @@ impl Stream {
     }
 
     /// Keeps a datagram for the reader, as far as the session has `spare` bytes. Returns how many were dropped: older
-    /// datagrams that gave way, or this one.
+    /// datagrams, or this one.
     pub(crate) fn keep_datagram(&mut self, datagram: &[u8], spare: usize) -> u64 {
         let waiting = self.waiting.get_or_insert_default();
         let most = FLOW_BYTES.min(waiting.bytes.saturating_add(spare));
@@ -197,7 +197,7 @@ impl Stream {
     pub(crate) fn take_datagram(&mut self) -> Option<Vec<u8>> {
         let waiting = self.waiting.as_mut()?;
         let datagram = waiting.pop();
-        // What waits counts against the memory of the session, and its places must not outlast it.
+        // Waiting datagrams count against the memory of the session, and their places must not outlast them.
         shrink(&mut waiting.datagrams);
         datagram
     }

@@ -6,7 +6,7 @@
 //! REFUSED      reason u8 | detail
 //! ```
 //!
-//! Both are framed as the other first frames are ([`crate::hello`]). A receiver ignores bytes after the fields that it
+//! They are framed like the other first frames ([`crate::hello`]). A receiver ignores bytes after the fields that it
 //! knows: a later version sent them.
 
 use crate::frame::{HEADER, Kind, Malformed, Reader};
@@ -25,7 +25,7 @@ pub const MAX_CERTIFICATE: usize = 8 << 10;
 /// The longest text of a refusal, its reason and remedy, in bytes.
 pub const MAX_REMEDY: usize = 512;
 
-/// How a client proves who it is.
+/// The proof of a client's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// The certificate of the connection, which the client renews.
@@ -42,7 +42,7 @@ pub enum Proof {
 /// The first frame of a client that asks for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrol {
-    /// Who asks.
+    /// The proof of the client's identity.
     pub proof: Proof,
     /// A certificate request, DER; at most [`MAX_REQUEST`] bytes are sent.
     pub request: Vec<u8>,
@@ -96,7 +96,7 @@ pub enum EnrolReason {
     Token = 1,
     /// The certificate request is not valid.
     Request = 2,
-    /// The agent may not have a certificate.
+    /// The agent may not get a certificate.
     Agent = 3,
     /// The server cannot sign now.
     Unavailable = 4,

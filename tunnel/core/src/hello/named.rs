@@ -14,13 +14,13 @@ pub struct Named {
 }
 
 impl Named {
-    /// Appends the first [`MAX_PEERS`] of each, which fit into a frame.
+    /// Appends the first [`MAX_PEERS`] of each list, which fit into a frame.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_ids(out, &self.peers);
         put_ids(out, &self.sidecars);
     }
 
-    /// Reads what [`Named::put`] wrote. An endpoint of an earlier version names no sidecars.
+    /// Reads the output of [`Named::put`]. An endpoint of an earlier version names no sidecars.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let peers = ids(reader)?;
         let sidecars = if reader.0.is_empty() { Vec::new() } else { ids(reader)? };

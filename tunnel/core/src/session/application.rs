@@ -43,7 +43,7 @@ impl Session {
         self.streams.get(&id.0)?.request()
     }
 
-    /// The target is connected.
+    /// Answers that the target is connected.
     pub fn accept(&mut self, id: StreamId) {
         self.with(id.0, |stream| {
             if stream.phase == Phase::Asked {
@@ -53,7 +53,7 @@ impl Session {
         });
     }
 
-    /// The target is not connected. The stream no longer exists.
+    /// Answers that the target is not connected. The stream no longer exists.
     pub fn refuse(&mut self, id: StreamId, refusal: Refusal) {
         let lost = self.lost.is_some();
         let mut dropped = 0;
@@ -97,7 +97,7 @@ impl Session {
         self.with_blocks(id.0, |stream, free| stream.send.write(bytes, free)).unwrap_or_default()
     }
 
-    /// No more bytes will be written.
+    /// Ends the bytes of this direction.
     pub fn finish(&mut self, id: StreamId) {
         self.with(id.0, |stream| stream.send.finish());
     }
@@ -121,7 +121,7 @@ impl Session {
         self.streams.get(&id.0).into_iter().flat_map(|stream| stream.receive.pieces())
     }
 
-    /// The application has consumed the first `count` bytes of [`Session::pieces`].
+    /// Consumes the first `count` bytes of [`Session::pieces`].
     pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
         let (room, rtt) = (self.window_room(), self.rtt);
         self.with_blocks(id.0, |stream, free| stream.receive.consume(count as u64, free, now, rtt, room));

@@ -1,4 +1,4 @@
-//! The carrier, as far as the session knows it.
+//! The session's view of its carrier.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::{Notice, Session, Violation};
 use crate::backlog::FreeBlocks;
 use crate::frame::{Kind, put};
 
-/// One connection.
+/// One connection of the session.
 #[derive(Debug)]
 pub(super) struct Carrier {
-    /// Frames of the session itself, which come before those of streams.
+    /// Frames of the session itself, which are sent before those of streams.
     pub(super) words: Vec<u8>,
     pub(super) pong: Option<u64>,
-    /// Whether the peer has said what it has received.
+    /// Whether the peer has reported the bytes that it has received.
     pub(super) resumed: bool,
     pub(super) attached_at: Duration,
     pub(super) heard_at: Duration,
@@ -21,7 +21,7 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    /// When the carrier counts as lost: it was silent for `dead_after`, or [`Kind::Resume`] did not come for that long.
+    /// When the carrier counts as lost: it was silent, or without [`Kind::Resume`], for `dead_after`.
     pub(super) fn gives_up_at(&self, dead_after: Duration) -> Duration {
         let since = if self.resumed { self.heard_at } else { self.attached_at };
         since + dead_after
@@ -29,8 +29,8 @@ impl Carrier {
 }
 
 impl Session {
-    /// Attaches a connection with the `epoch` that both ends agreed on. It replaces the connection before, whose frames
-    /// are no longer taken. Returns `false` if a connection of this epoch or a later one was attached.
+    /// Attaches a connection with the `epoch` that both ends agreed on. It replaces the previous connection, whose
+    /// frames are no longer accepted. Returns `false` if a connection of this epoch or a later one was attached.
     pub fn attach(&mut self, epoch: u64, now: Duration) -> bool {
         if epoch <= self.epoch || self.lost.is_some() {
             return false;
@@ -59,7 +59,7 @@ impl Session {
         true
     }
 
-    /// The connection of `epoch` is lost. Its streams wait for another one.
+    /// Detaches the lost connection of `epoch`. Its streams wait for another one.
     pub fn detach(&mut self, epoch: u64, now: Duration) {
         if epoch == self.epoch && self.carrier.take().is_some() {
             self.paused_at = Some(now);
@@ -79,7 +79,7 @@ impl Session {
         self.carrier.is_some()
     }
 
-    /// Whether the last connection was given up because the peer did not say in time what it has received.
+    /// Whether the last connection was given up because the peer did not resume in time.
     pub const fn is_unresumed(&self) -> bool {
         self.unresumed
     }

@@ -13,7 +13,7 @@ struct Waiting {
     datagram: Vec<u8>,
 }
 
-/// A queue of datagrams. The oldest give way to new ones.
+/// A queue of datagrams. New datagrams replace the oldest.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     waiting: VecDeque<Waiting>,
@@ -21,7 +21,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Adds a datagram, and returns how many older datagrams gave way.
+    /// Adds a datagram, and returns how many older ones were dropped for it.
     pub(super) fn push(&mut self, flow: u32, datagram: &[u8], now: Duration) -> u64 {
         let mut dropped = 0;
         let cost = DATAGRAM_COST + datagram.len();
@@ -49,7 +49,7 @@ impl Lane {
         self.waiting.is_empty()
     }
 
-    /// Gives up the places of a burst, if nothing waits.
+    /// Shrinks the empty queue after a burst.
     pub(super) fn shrink(&mut self) {
         shrink(&mut self.waiting);
     }

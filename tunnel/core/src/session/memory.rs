@@ -1,4 +1,4 @@
-//! What the streams of a session may have of its memory, and the session of the memory of the process.
+//! The memory that the streams of a session may use, and the session's share of the memory of the process.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::queue::shrink;
 use crate::stream::receive::WindowRoom;
 
 impl Session {
-    /// Bounds what this session grants and keeps by the memory that the sessions of a process share.
+    /// Bounds the granted and kept bytes of this session by the memory that the sessions of a process share.
     #[must_use]
     pub fn within(mut self, pool: &Rc<Pool>) -> Self {
         self.share = Some(pool.share());
@@ -32,7 +32,7 @@ impl Session {
         (has_room && self.promised + window <= self.limits.memory).then_some(window)
     }
 
-    /// The room of a window that its stream has used. Windows share half of the memory: the rest is for new streams.
+    /// The memory for a window that its stream has used. Windows share half of the memory: the rest is for new streams.
     pub(super) fn window_room(&self) -> WindowRoom {
         let shared = OWN_BYTES.saturating_sub(self.promised).saturating_add(self.share_room());
         let free = (self.limits.memory / 2).saturating_sub(self.promised).min(shared);
@@ -41,8 +41,8 @@ impl Session {
         WindowRoom { free, largest: self.limits.window, least }
     }
 
-    /// How many more bytes may be kept for resending. Without any, some are kept already, and their acknowledgement makes
-    /// room, whatever other sessions do.
+    /// How many more bytes may be kept for resending. If none, some are kept already, and their acknowledgement frees
+    /// memory, whatever other sessions do.
     pub(super) fn keepable(&self) -> u64 {
         let shared = OWN_BYTES.saturating_sub(self.kept).saturating_add(self.share_room());
         self.limits.memory.saturating_sub(self.kept).min(shared)
@@ -54,7 +54,7 @@ impl Session {
         spare.min(usize::try_from(self.last_room()).unwrap_or(usize::MAX))
     }
 
-    /// Tells the pool what this session has. Empty blocks are given up if the session then has more than it leaves.
+    /// Reports the session's memory to the pool. Frees empty blocks if it then exceeds what it leaves free.
     pub(super) fn count_memory(&mut self) {
         let Some(share) = &mut self.share else { return };
         let beyond = self.promised.saturating_sub(OWN_BYTES) + self.kept.saturating_sub(OWN_BYTES);
@@ -67,7 +67,7 @@ impl Session {
         }
     }
 
-    /// Gives up the places that empty queues have from a burst. Called at heartbeats: busy sessions seldom need new ones.
+    /// Shrinks empty queues after a burst. Called at heartbeats: busy sessions seldom need to shrink.
     pub(super) fn shrink_queues(&mut self) {
         shrink(&mut self.ready);
         shrink(&mut self.starved);

@@ -5,7 +5,7 @@ use crate::frame::{Kind, Malformed, Reader, put};
 use crate::hello::Named;
 
 impl Session {
-    /// Names others to the agent, on this carrier or the next one. Replaces names that were not sent yet.
+    /// Names others to the agent, on this carrier or the next one. Replaces unsent names.
     pub fn name_peers(&mut self, named: Named) {
         self.peers_due = Some(named);
     }
@@ -15,7 +15,7 @@ impl Session {
         self.peers_told.take()
     }
 
-    /// Comes after the other frames of the session, so that acknowledgements arrive first.
+    /// Appends the names after the other frames of the session, so that acknowledgements arrive first.
     pub(super) fn put_peers(&mut self, out: &mut Vec<u8>) {
         let Some(due) = self.peers_due.take() else { return };
         let mut payload = Vec::new();
@@ -23,7 +23,7 @@ impl Session {
         put(out, Kind::Peers, 0, 0, 0, &payload);
     }
 
-    /// Takes the names from the peer. An endpoint ignores them, because it dials nobody.
+    /// Takes the names from the peer. An endpoint ignores them, because it never dials.
     pub(super) fn told_of_peers(&mut self, payload: &[u8]) -> Result<(), Violation> {
         let named = Named::read(&mut Reader(payload)).ok_or(Malformed::Payload(Kind::Peers))?;
         if self.side == Side::Dialler && self.peers_told.replace(named).is_none() {
@@ -49,7 +49,7 @@ mod tests {
         Named { peers, sidecars: names.iter().map(|name| id(format!("{name}-sidecar"))).collect() }
     }
 
-    /// Takes to the far end what this one has to send.
+    /// Moves all pending frames from one end to the other.
     fn give(from: &mut Session, to: &mut Session) -> usize {
         let mut frames = Vec::new();
         from.transmit(from.epoch(), &mut frames, 1 << 16, NOW).expect("a carrier");

@@ -79,7 +79,7 @@ impl Session {
         Ok(())
     }
 
-    /// The window of a stream that the peer requests, or why there is no room for the stream.
+    /// Returns the window of a stream that the peer requests, or why there is no room for the stream.
     fn place(&self, protocol: Protocol) -> Result<u64, Refusal> {
         let full = |detail| Refusal { reason: Reason::Full, detail };
         let Limits { streams, unanswered, .. } = self.limits;

@@ -11,7 +11,7 @@ const ENTRY: usize = 4 + 1 + 8 + 8;
 const ANSWERED: u8 = 1;
 
 impl Session {
-    /// Lists each stream with what was received of it.
+    /// Lists each stream with its received positions.
     pub(super) fn resume_frames(&mut self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(self.streams.len() * ENTRY);
         #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is due at a point in time.
+//! Timers of a session.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Session {
         Some(self.acks_due.map_or(next, |acks| acks.min(next)))
     }
 
-    /// Does what is due at `now`.
+    /// Runs the timers that are due at `now`.
     pub fn advance(&mut self, now: Duration) {
         if self.lost.is_some() {
             return;
@@ -52,7 +52,7 @@ impl Session {
         if now >= carrier.ping_at {
             carrier.ping_at = now + self.limits.heartbeat;
             self.free.look();
-            // Output that was not sent yet serves as a probe, too.
+            // Unsent output serves as a probe, too.
             if carrier.words.is_empty() {
                 put(&mut carrier.words, Kind::Ping, 0, 0, micros(now), &[]);
             }

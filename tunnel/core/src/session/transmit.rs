@@ -12,7 +12,7 @@ impl Session {
     /// and every other turn is for datagrams.
     pub fn transmit(&mut self, epoch: u64, out: &mut Vec<u8>, limit: usize, now: Duration) -> Result<(), Violation> {
         let carrier = self.carrier_of(epoch)?;
-        // Taken with its memory: a resumption has 21 bytes for each stream, and a heartbeat 16.
+        // Taken with its capacity: a resumption has 21 bytes for each stream, and a heartbeat 16.
         out.append(&mut std::mem::take(&mut carrier.words));
         if let Some(offset) = carrier.pong.take() {
             put(out, Kind::Pong, 0, 0, offset, &[]);

@@ -6,10 +6,10 @@ use super::End;
 use crate::backlog::{Backlog, FreeBlocks};
 use crate::limits::QUICK;
 
-/// What a session has for the windows of its streams.
+/// The memory of a session for the windows of its streams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowRoom {
-    /// Bytes that are granted to no stream yet, of those into which windows grow.
+    /// Bytes granted to no stream yet, of those into which windows grow.
     pub(crate) free: u64,
     /// The largest window.
     pub(crate) largest: u64,
@@ -25,15 +25,15 @@ pub(crate) struct ReceiveHalf {
     /// The peer may send bytes up to this position.
     granted: u64,
     window: u64,
-    /// In nanoseconds: a `Duration` is twice as large.
+    /// In nanoseconds: a `Duration` takes twice the space.
     granted_at: u64,
     finished: bool,
     reset: bool,
     /// Whether the application has taken the end, or reads nothing more.
     done: bool,
-    /// Whether more is granted than the peer was told.
+    /// Whether the peer has not been told of all granted bytes.
     is_credit_due: bool,
-    /// Positions received since the last acknowledgement: no more than were granted, which is far less than 4 GiB.
+    /// Positions received since the last acknowledgement: at most those granted, far less than 4 GiB.
     unheard: u32,
 }
 
@@ -58,7 +58,7 @@ impl ReceiveHalf {
     }
 
     /// Memory that this half has promised: a whole window, including the consumed part that is not granted again yet. A
-    /// window that has shrunk still counts with what was granted before.
+    /// window that has shrunk still counts with its earlier grants.
     pub(crate) fn promised(&self) -> u64 {
         if self.done || self.has_end() {
             return self.bytes.len();
@@ -82,7 +82,7 @@ impl ReceiveHalf {
         true
     }
 
-    /// The peer gave the stream up, at the position `offset`.
+    /// Takes a reset by the peer at the position `offset`.
     pub(crate) const fn reset(&mut self, offset: u64) -> bool {
         if offset != self.received() || self.reset {
             return false;
@@ -92,7 +92,7 @@ impl ReceiveHalf {
         true
     }
 
-    /// The peer is gone. The bytes that arrived stay readable, and then the stream ends with a reset.
+    /// Ends the stream with a reset, as the peer is gone. The bytes that arrived stay readable before it.
     pub(crate) fn break_off(&mut self) {
         self.reset = true;
         self.tell();
@@ -128,14 +128,14 @@ impl ReceiveHalf {
         self.done
     }
 
-    /// The application reads nothing more.
+    /// Notes that the application reads nothing more.
     pub(crate) fn stop(&mut self) {
         self.done = true;
         self.bytes.clear();
     }
 
-    /// The application has consumed `count` bytes, whose blocks go to `free`. If half of the window was used within two
-    /// round trips, or [`QUICK`], the window held the peer back, and may grow.
+    /// Consumes `count` bytes, whose blocks go to `free`. If half of the window was used within two round trips, or
+    /// [`QUICK`], the window held the peer back, and may grow.
     pub(crate) fn consume(
         &mut self,
         count: u64,
@@ -195,8 +195,8 @@ fn nanos(now: Duration) -> u64 {
 }
 
 /// The window that follows a window of which half was used. It leaves as many bytes free as it has itself, so that
-/// streams whose readers have stopped leave room to others: one that held its peer back doubles as far as that holds, and
-/// one that has more shrinks halfway to it.
+/// streams whose readers have stopped leave room to others: a window that held its peer back doubles within that, and a
+/// larger one shrinks halfway to it.
 fn next_window(window: u64, is_quick: bool, room: WindowRoom) -> u64 {
     let WindowRoom { free, largest, least } = room;
     if window > free {

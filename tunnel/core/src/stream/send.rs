@@ -4,7 +4,7 @@ use crate::backlog::{Backlog, FreeBlocks};
 use crate::frame::MAX_PAYLOAD;
 
 /// Bytes, until the peer has acknowledged them. The end of the bytes counts as one more position and a reset as
-/// another, so that one number says what has arrived.
+/// another, so that one number describes everything that has arrived.
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     bytes: Backlog,
@@ -22,7 +22,7 @@ pub(crate) struct SendHalf {
     stopped: bool,
 }
 
-/// What [`SendHalf::piece`] gives.
+/// A frame from [`SendHalf::piece`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Bytes from a position on, and whether the stream finishes after them.
@@ -65,12 +65,12 @@ impl SendHalf {
         self.bytes.len()
     }
 
-    /// The stream has no more bytes in this direction.
+    /// Ends the bytes of this direction.
     pub(crate) const fn finish(&mut self) {
         self.finished = self.finished || !self.reset;
     }
 
-    /// The stream is given up in both directions.
+    /// Gives the stream up in both directions.
     pub(crate) const fn reset(&mut self) {
         self.reset = true;
     }
@@ -79,7 +79,7 @@ impl SendHalf {
         self.reset
     }
 
-    /// The peer gave the stream up: nothing more is sent.
+    /// Stops sending, as the peer gave the stream up.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
         self.bytes.clear();
@@ -135,8 +135,8 @@ impl SendHalf {
         self.sent = self.sent.max(next);
     }
 
-    /// The peer has everything before `received`, and takes bytes up to `credit`. Returns `false` if that much was not
-    /// sent on this carrier.
+    /// Notes that the peer has everything before `received`, and takes bytes up to `credit`. Returns `false` if that
+    /// much was not sent on this carrier.
     pub(crate) fn acknowledge(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) -> bool {
         if received > self.next {
             return false;
@@ -151,9 +151,9 @@ impl SendHalf {
         self.credit = self.credit.max(credit);
     }
 
-    /// Resumes on a new carrier: what the peer has not received is resent.
+    /// Resumes on a new carrier: bytes that the peer has not received are resent.
     pub(crate) fn resume(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) -> bool {
-        // Acknowledged bytes are gone here, so a peer that has fewer has lost them.
+        // Acknowledged bytes were released, so a peer that has fewer has lost them.
         if received < self.received || received > self.sent {
             return false;
         }
