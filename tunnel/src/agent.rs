@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything runs on one thread. [`tunnel_core::places`] decides which endpoint is dialled when, and
-//! [`tunnel_core::allow`] what streams may lead to.
+//! [`tunnel_core::allow`] which targets streams may reach.
 
 mod counted;
 mod dial;
@@ -60,7 +60,7 @@ pub trait Connector: 'static {
 /// The settings of an agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses of endpoints. Each attempt uses the first one that takes a connection, and begins as [`Order`] says.
+    /// Addresses of endpoints. Each attempt uses the first one that accepts a connection, in the order of [`Order`].
     pub addresses: Vec<Address>,
     /// The HTTP proxy of the network.
     pub proxy: Option<Proxy>,
@@ -68,7 +68,7 @@ pub struct Settings {
     pub instance: Instance,
     /// The version of the program, for people.
     pub program: String,
-    /// What streams may lead to.
+    /// The targets that streams may reach.
     pub allow: AllowList,
     /// The bounds of each session.
     pub limits: Limits,
@@ -80,7 +80,7 @@ pub struct Settings {
     pub drain_within: Duration,
     /// A random number from 0 up to, but not including, 1; spreads the attempts of many agents.
     pub chance: fn() -> f64,
-    /// How many bytes written to a socket its peer has not acknowledged; see [`crate::relay()`].
+    /// Returns how many bytes written to a socket its peer has not acknowledged; see [`crate::relay()`].
     pub unacknowledged: fn(&TcpStream) -> usize,
 }
 
@@ -126,14 +126,14 @@ struct Agent<C> {
     epoch: Cell<u64>,
     draining: Cell<bool>,
     places: RefCell<Places>,
-    /// Which address the next attempt begins with.
+    /// The order of the addresses in the next attempt.
     order: Cell<Order>,
     /// The memory that the sessions share.
     pool: Rc<Pool>,
     sessions: RefCell<BTreeMap<EndpointId, Rc<Held>>>,
     /// New sessions that no task drives yet.
     begun: RefCell<Vec<(EndpointId, Rc<Held>)>>,
-    /// Notified when something changes that the next attempts depend on.
+    /// Notified of changes on which the next attempts depend.
     changed: Notify,
 }
 
@@ -152,8 +152,8 @@ impl<C> Agent<C> {
         wanted.map(|(_, held)| (held.dial.clone(), held.standing())).collect()
     }
 
-    /// The far end of a session has named other endpoints and sidecars. Names from a sidecar are ignored: it knows of
-    /// none.
+    /// Handles the other endpoints and sidecars that the far end of a session has named. Names from a sidecar are
+    /// ignored: it knows none.
     fn told(&self, held: &Held, by: &EndpointId, Named { peers, sidecars }: Named) {
         if held.is_with_sidecar() {
             return;
@@ -190,7 +190,7 @@ impl<C> Agent<C> {
     }
 
     /// Whether there is no room for one more session of the kind of `dial`. Sessions with sidecars take no room from
-    /// endpoints: their pods may leave slowly, or never say that they are done.
+    /// endpoints: their pods may leave slowly, or never report that they are done.
     fn is_full(&self, dial: &Dial) -> bool {
         let is_sidecar = matches!(dial, Dial::Sidecar(_));
         let sessions = self.sessions.borrow();
@@ -229,7 +229,7 @@ pub async fn run_observed<C: Connector>(
         draining: Cell::new(false),
         places: RefCell::new(places),
         order: Cell::default(),
-        // As many with endpoints as with sidecars.
+        // As many sessions with endpoints as with sidecars.
         pool: Pool::new(MEMORY, 2 * MAX_SESSIONS),
         sessions: RefCell::default(),
         begun: RefCell::default(),
@@ -279,7 +279,7 @@ impl<C: Connector> Tasks<C> {
     async fn wait(&self, next: Option<Instant>) {
         let changed = self.agent.changed.notified();
         match next {
-            // The caller looks again after the timeout as well as after a change.
+            // The caller checks again after the timeout as well as after a change.
             Some(at) => {
                 let _ = timeout_at(at, changed).await;
             }

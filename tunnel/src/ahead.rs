@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What rustls asks for in one read: a full record takes five such reads.
+/// The size of a read by rustls: a full record takes five such reads.
 const SMALL: usize = 4 * 1024;
-/// What one read asks for under load: the four records that the other end writes at a time, with the overhead of TLS.
+/// The size of a read under load: the four records that the other end writes at a time, with the overhead of TLS.
 const LARGE: usize = 68 * 1024;
 /// How long the buffer is kept after the last large read.
 const QUIET: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ impl<I> Ahead<I> {
         }
     }
 
-    /// From now on, the connection may have a buffer.
+    /// Allows the connection to have a buffer from now on.
     pub(crate) const fn begin(&mut self) {
         self.may_read_ahead = true;
     }
@@ -60,7 +60,7 @@ impl<I: AsyncRead + Unpin> Ahead<I> {
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => {
-                // The heartbeats of an idle carrier lead here.
+                // The heartbeats of an idle carrier reach this line.
                 if self.busy_at.elapsed() >= QUIET {
                     self.bytes = Vec::new();
                     self.is_reading_ahead = false;

@@ -68,7 +68,7 @@ impl Tunnel {
     }
 }
 
-/// Why the carrier of `epoch` no longer counts, if so.
+/// Why the carrier of `epoch` has ended, or `None` while it is in use.
 fn end_of(shared: &Shared, epoch: u64) -> Option<CarryEnd> {
     let session = shared.session();
     if let Some(loss) = session.lost() {
@@ -115,8 +115,8 @@ impl<'a, I> Carrier<'a, I> {
         }
     }
 
-    /// Frees the memory of empty buffers, down to what an idle carrier may keep. No timer is needed: the heartbeats of
-    /// an idle carrier lead here.
+    /// Frees the memory of empty buffers, down to the capacity that an idle carrier may keep. No timer is needed: the
+    /// heartbeats of an idle carrier lead here.
     fn relax(&mut self) {
         if self.input.capacity().max(self.output.capacity()) <= IDLE {
             return;
@@ -230,8 +230,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
     }
 }
 
-/// Rewords an error for the owner of the agent: for a connection that ended without a close, rustls refers to its
-/// manual.
+/// Rewords an error for the owner of the agent: for a connection that ended without a close, the text of rustls refers
+/// to its manual.
 fn told(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return io::Error::new(error.kind(), "the far end, or something on the way, ended it without closing it");
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    /// Lets the carrier do all the work that it can.
+    /// Lets the carrier do all pending work.
     async fn work(carrier: &mut Carrier<'_, DuplexStream>) {
         poll_fn(|cx| Poll::Ready(carrier.poll(cx).is_pending())).await.then_some(()).expect("the carrier continues");
     }

@@ -1,8 +1,8 @@
-//! The clock by which certificates and tokens are judged.
+//! The clock that certificates and tokens are checked against.
 
 use rustls::time_provider::TimeProvider;
 
-/// Seconds since 1970 by a clock.
+/// Returns the seconds since 1970 by a clock.
 pub(crate) fn seconds(clock: &dyn TimeProvider) -> u64 {
     clock.current_time().map_or(0, |now| now.as_secs())
 }

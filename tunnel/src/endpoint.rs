@@ -53,12 +53,12 @@ pub struct Settings {
     pub connections_per_second: u32,
 }
 
-/// What an agent may do.
+/// The rules for an agent.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Whether and how it may connect.
+    /// Whether and how the agent may connect.
     pub policy: Policy,
-    /// The targets that its streams may lead to.
+    /// The targets that its streams may reach.
     pub targets: AllowList,
 }
 
@@ -135,7 +135,7 @@ pub struct Endpoint {
     notices: RefCell<Notices>,
     /// Datagrams that were dropped by sessions that have ended.
     dropped: Cell<u64>,
-    /// Uids of agents with an instance that came or went, or whose connection did.
+    /// Uids of agents with an instance, or a connection of one, that has come or gone.
     touched: RefCell<BTreeSet<String>>,
     changed: Notify,
 }
@@ -147,8 +147,8 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without agents. `rules` returns the rules for the agent of a uid, if there is one.
-    /// Each session is bounded by itself.
+    /// Creates an endpoint without agents. `rules` returns the rules for the agent of a uid, if there is one. Each
+    /// session is bounded by itself.
     pub fn new(settings: Settings, rules: impl Fn(&str) -> Option<Rc<Rules>> + 'static) -> Rc<Self> {
         Self::within(settings, Pool::new(u64::MAX, 0), rules)
     }
@@ -336,7 +336,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
         self.endpoint.touch(&self.uid);
         // The last frame may have said that the agent leaves. The task that handles it runs first.
         yield_now().await;
-        // An agent that leaves without streams does not come back. Clients may still read what arrived before a reset.
+        // An agent that leaves without streams does not return. Clients may still read bytes from before a reset.
         if self.held.leaving.get() && tunnel.look(|session| session.is_given_up() && !session.is_attached()) {
             tunnel.lose(Loss::Closed);
         }
@@ -344,7 +344,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
     }
 }
 
-/// The registry and the sessions are kept together, so this is a fault of the endpoint. The agent comes back.
+/// The denial if an admitted instance has no session, which is a bug of the endpoint. The agent dials again.
 fn lost(hello: &Hello) -> Denied {
     let detail = format!("the session of instance {} is gone at the endpoint", hello.instance);
     Denied { reason: Denial::Other, detail }

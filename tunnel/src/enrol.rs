@@ -60,12 +60,12 @@ pub enum EnrolError {
     /// The server cannot be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// What answers at this address makes no secure connection to the server.
+    /// The server at this address makes no secure connection.
     #[error("{address}: {}", with_causes(.error))]
     At {
         /// The address.
         address: Address,
-        /// Why.
+        /// Why the connection fails.
         error: Box<EnrolError>,
     },
     /// The two ends do not accept each other.
@@ -125,7 +125,7 @@ impl From<HandshakeError> for EnrolError {
     }
 }
 
-/// How an agent reaches its server.
+/// The connection of an agent to its server.
 #[derive(Clone, Debug)]
 pub struct Way {
     /// The HTTP proxy of the network.
@@ -141,7 +141,7 @@ impl Way {
         seconds(&*self.clock)
     }
 
-    /// Asks for a certificate. Returns the connection with it, which has the root that the server sent.
+    /// Asks for a certificate. Returns it with the connection, which has the root that the server sent.
     async fn ask(
         &self,
         config: ClientConfig,
@@ -159,8 +159,8 @@ impl Way {
         timeout(self.within, talk).await.map_err(|_| EnrolError::TimedOut(self.within))?
     }
 
-    /// Connects to the first of the addresses that leads to the server. A balancer without a server behind it takes
-    /// connections, too. Each address gets an equal part of the time that is left, so that the last one has its turn.
+    /// Connects to the first of the addresses that leads to the server. A load balancer without a server behind it
+    /// accepts connections, too. Each address gets an equal part of the remaining time, so that the last one is tried.
     async fn secure(&self, config: ClientConfig, addresses: &[Address]) -> Result<AgentStream, EnrolError> {
         let (tls, until) = (AgentTls::new(config), Instant::now() + self.within * 3 / 4);
         let (mut answered, mut unreached) = (None, ReachError::Nowhere);
@@ -179,7 +179,7 @@ impl Way {
             let secured = timeout_at(deadline, tls.secure(tcp, &Dial::Any)).await;
             match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => return Ok(stream),
-                // What an earlier address answered says more than that a later one does not.
+                // An answer from an earlier address says more than the silence of a later one.
                 Err(error) => {
                     let (address, error) = (address.clone(), Box::new(error.into()));
                     answered.get_or_insert(EnrolError::At { address, error });

@@ -1,5 +1,4 @@
-//! Certificates of agents and of the endpoints that they dial: who issues them, where they are kept, and how TLS
-//! verifies them.
+//! Certificates of agents and of the endpoints that they dial: issuers, storage, and verification by TLS.
 
 pub mod agent;
 pub mod authority;

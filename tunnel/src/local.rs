@@ -76,9 +76,9 @@ impl ResolvesServerCert for Leaf {
 pub struct Offer {
     /// The identity that an agent gets with it.
     pub identity: AgentIdentity,
-    /// The file that holds it.
+    /// The file with the join string.
     pub path: PathBuf,
-    /// Its token, as the ledger knows it.
+    /// The fingerprint of its token, as in the ledger.
     pub token: Fingerprint,
 }
 
@@ -103,8 +103,8 @@ pub struct Local {
     leaf: Arc<Leaf>,
     config: Arc<ServerConfig>,
     clock: Arc<dyn TimeProvider>,
-    /// When the serving certificate was made and when it is replaced. After a failure: when that was tried and when it
-    /// is tried again. Seconds since 1970.
+    /// When the serving certificate was created and when it is replaced. After a failure: when that was tried and when
+    /// it is retried. Seconds since 1970.
     made: u64,
     due: u64,
     has_other_root: bool,
@@ -141,7 +141,7 @@ impl Local {
         ServerTls::new(self.config.clone(), self.signer.clone())
     }
 
-    /// What is to be logged now: why agents get no certificates. Call it about once a second.
+    /// Takes the notices to log now: why agents get no certificates. Call it about once a second.
     pub fn notices(&self) -> Vec<Notice> {
         self.signer.notices()
     }
@@ -160,7 +160,7 @@ impl Local {
         Ok(())
     }
 
-    /// Makes sure that the folder has a join string for an agent while an agent may still enrol as `identity`, and none
+    /// Ensures that the folder has a join string for an agent while an agent may still enrol as `identity`, and none
     /// afterwards. A valid join string with the same addresses stays. `token` returns an unpredictable secret.
     pub fn offer(
         &self,

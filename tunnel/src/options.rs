@@ -13,7 +13,7 @@ const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// Sets the options of a carrier's socket, at either end and where carriers are handed over.
 pub(crate) fn of_carrier(tcp: &TcpStream) -> io::Result<()> {
-    // A carrier works without it.
+    // A carrier works without this option.
     #[cfg(any(target_os = "android", target_os = "linux"))]
     let _ = SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
     tcp.set_nodelay(true)

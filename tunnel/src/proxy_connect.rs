@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tunnel_core::join::Address;
 
-/// The longest head of a proxy's answer.
+/// The longest head of a proxy's answer, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
 /// How much of an answer an error repeats.
 const MAX_SAID: usize = 128;
@@ -68,7 +68,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// The proxy of a URL in the form of `HTTPS_PROXY`. The default scheme is `http://`, and the default port is 80.
+    /// Parses a URL in the form of `HTTPS_PROXY`. The default scheme is `http://`, and the default port is 80.
     pub fn parse(url: &str) -> Result<Self, ProxyUrlError> {
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -86,7 +86,7 @@ impl Proxy {
         Ok(Self { address, authorization: credentials.map(basic), except: String::new() })
     }
 
-    /// The same proxy, except for the hosts of `NO_PROXY`.
+    /// Returns the same proxy, except for the hosts of `NO_PROXY`.
     #[must_use]
     pub fn except(self, no_proxy: &str) -> Self {
         Self { except: no_proxy.to_owned(), ..self }

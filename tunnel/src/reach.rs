@@ -103,7 +103,7 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     }
 }
 
-/// Waits for the first answer, and takes its attempt out.
+/// Waits for the first answer, and removes its attempt.
 async fn answered<F: Future>(running: &mut Vec<Pin<Box<F>>>) -> F::Output {
     poll_fn(|cx| {
         let ended = running.iter_mut().enumerate().find_map(|(at, attempt)| match attempt.as_mut().poll(cx) {
@@ -133,7 +133,7 @@ mod tests {
         of.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
-    /// Which address wins where IPv6 answers as `of_v6` says, and IPv4 at once, and after how long.
+    /// Returns the address that wins, and after how long, if IPv6 answers as `of_v6` says, and IPv4 at once.
     async fn winner<F: Future<Output = io::Result<()>>>(of_v6: impl Fn() -> F) -> (String, Duration) {
         let began = Instant::now();
         let connect = |address: SocketAddr| {

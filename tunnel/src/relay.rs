@@ -36,10 +36,10 @@ pub trait Socket {
     /// Ready once there may be room for bytes; otherwise registers the waker for writes.
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads what has arrived, or fails with [`io::ErrorKind::WouldBlock`].
+    /// Reads available bytes, or fails with [`io::ErrorKind::WouldBlock`].
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes what there is room for, or fails with [`io::ErrorKind::WouldBlock`].
+    /// Writes as many bytes as there is room for, or fails with [`io::ErrorKind::WouldBlock`].
     fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Ends the writing half.
@@ -48,13 +48,13 @@ pub trait Socket {
     /// Whether the end of data was in fact a reset, for sockets whose reads do not fail on one.
     fn is_reset(&self) -> bool;
 
-    /// Waits until the connection is gone, even though nobody reads it.
+    /// Waits until the connection is gone, even if nobody reads from it.
     fn gone(&self) -> impl Future<Output = ()>;
 
     /// Makes the connection end with a reset.
     fn reset(&self);
 
-    /// The relay has ended, and the connection is dropped next.
+    /// Called when the relay has ended, before the connection is dropped.
     fn ended(&self, _relayed: &Relayed) {}
 }
 
@@ -112,7 +112,7 @@ pub struct Relayed {
     pub to_socket: u64,
     /// Bytes from the socket to the stream.
     pub from_socket: u64,
-    /// How it has ended.
+    /// How the relay has ended.
     pub end: RelayEnd,
 }
 
@@ -134,7 +134,7 @@ pub fn relay<S: Socket>(
         let end = {
             let (pair, socket) = (&mut joined.pair, &joined.socket);
             let mut watch = None;
-            // What the closure has by itself needs no room beside it.
+            // The state of the closure needs no room beside it.
             poll_fn(move |cx| pair.poll(cx, socket, &mut watch, S::gone)).await
         };
         if end == RelayEnd::StreamReset {
@@ -166,14 +166,14 @@ impl<S: Socket> Drop for Joined<S> {
 /// The wait until a socket is gone, which few relays need.
 type Watch<F> = Option<Pin<Box<F>>>;
 
-/// A stream, and how far its relay is. Most streams are idle, and have this as long as they live: each word counts.
+/// A stream and the progress of its relay. Most streams are idle, and keep this for their lifetime: each word counts.
 struct Pair {
     stream: Stream,
     to_socket: u64,
     from_socket: u64,
-    /// Whether the socket has no more bytes.
+    /// Whether reading from the socket has ended.
     is_read: bool,
-    /// Whether the socket gets no more bytes.
+    /// Whether writing to the socket has ended.
     is_written: bool,
     /// Whether a write to the socket has failed. Bytes that the socket received before may still be unread.
     is_broken: bool,
@@ -199,7 +199,7 @@ impl Pair {
         }
     }
 
-    /// `gone` gives what `watch` waits for.
+    /// Polls both directions. `gone` returns the future that `watch` waits for.
     fn poll<'a, S: Socket, F: Future<Output = ()>>(
         &mut self,
         cx: &mut Context<'_>,
@@ -208,7 +208,7 @@ impl Pair {
         gone: impl FnOnce(&'a S) -> F,
     ) -> Poll<RelayEnd> {
         let before = (self.to_socket, self.from_socket);
-        // A failure in the first direction changes what the second does.
+        // A failure in the first direction affects the second.
         for step in [self.poll_to_socket(cx, socket), self.poll_from_socket(cx, socket)] {
             match step {
                 Poll::Ready(Some(end)) => return Poll::Ready(end),

@@ -125,7 +125,7 @@ fn unavailable(detail: &str) -> EnrolRefusal {
     EnrolRefusal { reason: EnrolReason::Unavailable, detail: detail.to_owned() }
 }
 
-/// Signs nothing: agents enrol and renew their certificates at the endpoints of their server.
+/// A signer that signs nothing: agents enrol and renew their certificates at the endpoints of their server.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
 

@@ -33,13 +33,13 @@ const UNSIGNED: &str = "this endpoint has no certificate yet: its log says why";
 pub struct AgentTls(Rc<RefCell<Arc<ClientConfig>>>);
 
 impl AgentTls {
-    /// TLS as [`agent_config`](crate::identity::tls::agent_config) or
-    /// [`enrolment_config`](crate::identity::tls::enrolment_config) has it.
+    /// Creates a TLS configuration from [`agent_config`](crate::identity::tls::agent_config) or
+    /// [`enrolment_config`](crate::identity::tls::enrolment_config).
     pub fn new(config: ClientConfig) -> Self {
         Self(Rc::new(RefCell::new(Arc::new(config))))
     }
 
-    /// From now on, connections are made with another certificate. Existing connections stay.
+    /// Replaces the certificate of new connections. Existing connections stay.
     pub fn replace(&self, config: ClientConfig) {
         self.0.replace(Arc::new(config));
     }
@@ -121,17 +121,17 @@ impl<S> fmt::Debug for ServerTls<S> {
 }
 
 impl<S> ServerTls<S> {
-    /// TLS with a configuration of [`server_config`](crate::identity::tls::server_config), and a signer.
+    /// Creates TLS with a configuration of [`server_config`](crate::identity::tls::server_config), and a signer.
     pub fn new(config: Arc<ServerConfig>, signer: Rc<S>) -> Self {
         Self { acceptor: Rc::new(RefCell::new(Some(TlsAcceptor::from(config)))), signer }
     }
 
-    /// TLS of an endpoint without a certificate. It closes all connections until [`ServerTls::replace`].
+    /// Creates TLS of an endpoint without a certificate. It closes all connections until [`ServerTls::replace`].
     pub fn without_certificate(signer: Rc<S>) -> Self {
         Self { acceptor: Rc::default(), signer }
     }
 
-    /// From now on, connections are accepted with another certificate. Existing connections stay.
+    /// Replaces the certificate of new connections. Existing connections stay.
     pub fn replace(&self, config: Arc<ServerConfig>) {
         self.acceptor.replace(Some(TlsAcceptor::from(config)));
     }
@@ -159,7 +159,7 @@ impl<S: Signer> Authenticator for ServerTls<S> {
             serve(&mut stream, None, &*self.signer).await?;
             return Ok(None);
         };
-        // The first byte tells why an agent came. It stays in the buffer for the reader of the frame.
+        // The first byte tells the agent's purpose. It stays in the buffer for the reader of the frame.
         if stream.fill_buf().await?.first() == Some(&(Kind::Enrol as u8)) {
             serve(&mut stream, Some(&identity), &*self.signer).await?;
             return Ok(None);

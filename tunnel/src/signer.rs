@@ -126,8 +126,8 @@ impl LocalSigner {
         Self { authority, ledger, lifetime, clock, policy, start, notices: RefCell::default() }
     }
 
-    /// What is to be logged now: why agents get no certificates, at most one line a minute. An agent that is told to
-    /// see the log of the server does not get the reason.
+    /// Takes the notices to log now: why agents get no certificates, at most one a minute. An agent that is referred to
+    /// the log of the server does not get the reason.
     pub fn notices(&self) -> Vec<Notice> {
         self.notices.borrow_mut().take(self.start.elapsed())
     }

@@ -20,7 +20,7 @@ pub(super) struct Counted<C> {
 }
 
 impl<C> Counted<C> {
-    /// The target of the request is connected.
+    /// Wraps the connection to the target of a request.
     pub(super) fn new(agent: &Rc<Agent<C>>, tcp: TcpStream, open: Open) -> Self {
         Self { tcp, live: Box::new(Live::new(agent, open)) }
     }
@@ -31,7 +31,7 @@ impl<C> Counted<C> {
     }
 }
 
-/// A stream or a flow while it lasts. Reports its end even if the session ends first.
+/// A stream or a flow while it lasts. Its end is reported even if the session ends first.
 pub(super) struct Live<C> {
     agent: Rc<Agent<C>>,
     open: Open,

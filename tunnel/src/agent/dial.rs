@@ -84,7 +84,7 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
     agent.changed.notify_one();
 }
 
-/// An endpoint that denies the agent has no session of it either, so the streams end.
+/// Ends the session with an endpoint that denies the agent: the endpoint has none either, so the streams end.
 fn give_up<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) {
     let (Some(id), DialError::Handshake(HandshakeError::Denied(denied))) = (dial.id(), error) else { return };
     let held = agent.sessions.borrow().get(id).cloned();
@@ -100,7 +100,7 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
         let (mut order, all) = (agent.order.get(), &agent.settings.addresses);
         match &connected {
             Ok(_) => order.works(all, address),
-            // That an endpoint is gone says nothing about the address.
+            // A missing endpoint says nothing about the address.
             Err(error) if error.is_without_answer() && agent.places.borrow().is_named(dial) => {
                 order.fails(all, address);
             }

@@ -40,7 +40,7 @@ pub enum Event<'a> {
     Disconnected {
         /// The endpoint.
         endpoint: &'a EndpointId,
-        /// Why.
+        /// Why the connection has ended.
         end: &'a CarryEnd,
         /// The time until the next attempt, if the connection was lost; absent if no attempt is needed.
         pause: Option<Duration>,
@@ -49,14 +49,14 @@ pub enum Event<'a> {
     Needed {
         /// The endpoint.
         endpoint: &'a EndpointId,
-        /// Why.
+        /// Why another connection is needed.
         hint: Hint,
     },
     /// A session has ended, and its streams with it.
     Ended {
         /// The endpoint.
         endpoint: &'a EndpointId,
-        /// Why.
+        /// Why the session has ended.
         loss: Loss,
     },
     /// A target is connected.
@@ -72,7 +72,7 @@ pub enum Event<'a> {
     Closed {
         /// The request.
         open: &'a Open,
-        /// What the stream has carried. Absent for a flow, and for a stream whose session has ended.
+        /// The bytes that the stream has carried. Absent for a flow, and for a stream whose session has ended.
         relayed: Option<Relayed>,
     },
     /// A target was not connected.
@@ -84,9 +84,9 @@ pub enum Event<'a> {
     },
     /// Datagrams of flows were dropped.
     Dropped {
-        /// Why.
+        /// Why the datagrams were dropped.
         reason: Drops,
-        /// How many.
+        /// How many datagrams were dropped.
         count: u64,
     },
     /// The agent stops: it takes no new streams.
@@ -103,7 +103,7 @@ pub enum Drops {
     Waited,
     /// The send buffer of the socket to the target is full.
     Full,
-    /// The target, or the network on the way to it, refuses them.
+    /// The target, or the network on the way to it, refuses the datagrams.
     Refused,
 }
 

@@ -12,7 +12,7 @@ use tunnel_core::identity::EndpointId;
 use super::{Agent, Connector, Drops, Event, Held, serve};
 use crate::Hint;
 
-/// Time limit for streams to deliver what arrived before the session was lost.
+/// Time limit for streams to deliver bytes that arrived before the session was lost.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// Drives the timers of a session and serves its requests, until the session is lost. Dropping the future resets the

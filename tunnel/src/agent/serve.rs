@@ -18,7 +18,7 @@ use super::{Agent, Connector, Drops, Event, Observer};
 use crate::{Flow, Incoming, Stream, relay};
 
 thread_local! {
-    /// Shared by all flows: a datagram is sent on at once, so no flow keeps one here.
+    /// Shared by all flows: datagrams are forwarded at once, so no flow keeps one here.
     static DATAGRAM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_DATAGRAM].into_boxed_slice());
 }
 
@@ -32,7 +32,7 @@ pub(super) fn begin<C: Connector>(tasks: &mut JoinSet<()>, agent: Rc<Agent<C>>, 
 
 /// Connects the target, and relays until the stream ends.
 fn stream<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming) -> impl Future<Output = ()> {
-    // Boxed outside of the block, so that a stream has no room for what only its beginning needs.
+    // Boxed outside of the block, so that a stream has no room for state that only its beginning needs.
     let connected = Box::pin(connected(agent, incoming));
     async move {
         let Some((stream, socket)) = connected.await else { return };
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::secure::AgentTls;
 
-    /// What tokio adds to a future that is a task.
+    /// The bytes that tokio adds to the future of a task.
     const TASK: usize = 104;
 
     fn size_of_future<F: Future>(_: fn(Rc<Agent<AgentTls>>, Incoming) -> F) -> usize {

@@ -48,14 +48,14 @@ impl<A> Default for ByName<A> {
 }
 
 impl<A> ByName<A> {
-    /// From now on, this endpoint answers to its id.
+    /// Adds an endpoint, which answers to its id from now on.
     pub fn insert(&self, endpoint: Rc<Endpoint>, authenticator: A) {
         let id = endpoint.settings.id.clone();
         let behind = Behind { endpoint, authenticator: Rc::new(authenticator) };
         self.endpoints.borrow_mut().insert(id, behind);
     }
 
-    /// From now on, no endpoint answers to this id. Existing connections stay.
+    /// Removes the endpoint of this id. Existing connections stay.
     pub fn remove(&self, id: &EndpointId) {
         self.endpoints.borrow_mut().remove(id);
     }

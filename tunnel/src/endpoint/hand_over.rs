@@ -37,7 +37,7 @@ const SILENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_s
 /// Unanswered probes after which the connection is lost.
 const QUESTIONS: u32 = 3;
 
-/// The result of reading the first bytes of a connection.
+/// The first bytes of a connection, as classified.
 #[derive(Debug, PartialEq, Eq)]
 enum Start {
     /// More bytes are needed.
@@ -56,8 +56,8 @@ pub(super) struct Meant {
     is_handed: bool,
 }
 
-/// Decides where a new connection belongs, and consumes nothing of it but the mark. Returns the reason to close it as
-/// the error. The caller bounds the time.
+/// Decides which endpoint a new connection is for, and consumes nothing of it but the mark. Returns the reason to close
+/// it as the error. The caller bounds the time.
 pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Whose, &'static str> {
     let Meant { dial, is_handed } = meant(tcp).await?;
     match dial {
@@ -159,7 +159,7 @@ pub(super) async fn hand_over<H>(
 }
 
 /// Connects to the other endpoint. Each end closes a connection whose peer is silent for long. If both ends vanish
-/// without closing, as with their nodes, TCP keepalive frees the room.
+/// without closing, for example with their nodes, TCP keepalive frees the room.
 async fn reach(near: &TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
     let mut far = TcpStream::connect(to).await?;
     let (silence, pause) = SILENCE;

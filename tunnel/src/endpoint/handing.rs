@@ -11,8 +11,8 @@ use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
 
-/// Bounds on connections whose agent the other endpoint may not know yet. None of them gives way: an agent that lost
-/// its connection would come back and evict the next one. A load balancer may be the source of all agents.
+/// Bounds on connections whose agent the other endpoint may not know yet. None of them is evicted: an agent that lost
+/// its connection would reconnect and evict the next one. A load balancer may be the source of all agents.
 pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
 /// Like [`HANDED`], for connections to sidecars beyond their reserved room. One source may have all of them: a load
 /// balancer may be the source of all agents here, too.
@@ -29,7 +29,7 @@ pub fn lasting(max_agents: usize) -> usize {
 pub(super) struct Share {
     /// Reserved connections: they have room whatever others hold, and however young those are.
     kept: usize,
-    /// The most connections in all.
+    /// The most connections in total.
     most: usize,
 }
 
@@ -82,13 +82,13 @@ pub(super) struct Room {
     /// The number of reserved connections.
     kept: Cell<usize>,
     most_kept: usize,
-    /// The number of all others.
+    /// The number of all other connections.
     beyond: Cell<usize>,
     most_beyond: usize,
     by_address: RefCell<BTreeMap<SocketAddr, There>>,
 }
 
-/// The number of connections to one address.
+/// The connections to one address, by their number.
 #[derive(Clone, Copy, Debug, Default)]
 struct There {
     kept: usize,
@@ -131,7 +131,7 @@ impl Room {
 }
 
 impl Handing {
-    /// For an endpoint that takes this many instances of agents.
+    /// Creates the bounds for an endpoint that takes this many instances of agents.
     pub(super) fn new(max_agents: usize) -> Self {
         Self {
             peers: RefCell::default(),
@@ -168,8 +168,8 @@ impl Handing {
         self.of_agents.borrow().get(uid).into_iter().flatten().take(most).cloned().collect()
     }
 
-    /// Where to hand over a connection with this dial. `instances` returns how many instances the agent of a uid may
-    /// have.
+    /// Returns the destination of a connection with this dial. `instances` returns how many instances the agent of a
+    /// uid may have.
     pub(super) fn way(&self, dial: &Dial, instances: impl Fn(&str) -> usize) -> Option<Whose> {
         match dial {
             Dial::Any => None,
@@ -210,7 +210,7 @@ pub(super) struct Handed<'a> {
 }
 
 impl Handed<'_> {
-    /// By now, the other end has closed the connection unless it knows the agent.
+    /// Notes that the other end has by now closed the connection unless it knows the agent.
     pub(super) fn grow_old(&mut self) {
         self.young = None;
     }
@@ -268,7 +268,7 @@ mod tests {
         IpAddr::from([192, 0, 2, number])
     }
 
-    /// Enters this many connections to this address from one source. Those that are not reserved are old by then.
+    /// Enters this many connections to this address from one source. Those that are not reserved are then old.
     fn enter(room: &Room, to: SocketAddr, share: Share, count: usize) -> Vec<Handed<'_>> {
         let mut entered = Vec::new();
         for _ in 0..count {

@@ -10,7 +10,7 @@ use tunnel_core::{Open, Session};
 use super::{Endpoint, Held, Unopened, View};
 use crate::{Flow, Stream, Tunnel};
 
-/// Sorts before every other name of an instance.
+/// A name that sorts before every other name of an instance.
 const FIRST: &str = "0";
 
 impl Held {

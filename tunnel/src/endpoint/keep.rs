@@ -1,4 +1,4 @@
-//! A session as long as it lasts.
+//! A session for as long as it lasts.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +20,8 @@ pub(super) fn begin(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
     spawn_local(until_lost(endpoint, key, held, keeping));
 }
 
-/// Forgets a session once `keeping` says that it is lost, or has panicked: without its time it would never be lost, and its
-/// agent would come back to it. That ends no more than the session, as the agent may be the cause.
+/// Forgets a session once `keeping` reports that it is lost, or has panicked: without its timers it would never be
+/// lost, and its agent would return to it. A panic ends only this session, as the agent may be the cause.
 async fn until_lost(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>, keeping: impl Future<Output = Loss>) {
     let loss = unless_it_panics(pin!(keeping)).await.unwrap_or_else(|| {
         endpoint.count("session_failed");
@@ -38,13 +38,13 @@ async fn until_lost(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>, keeping: i
         endpoint.sessions.borrow_mut().remove(&key);
         endpoint.touch(&key.uid);
     }
-    // One whose task has panicked is not lost yet.
+    // A session whose task has panicked is not lost yet.
     held.tunnel.lose(loss);
 }
 
-/// What a future comes to; `None`: it has panicked, which standard error has.
+/// Waits for the output of a future; `None`: the future has panicked, and standard error has the message.
 async fn unless_it_panics<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    // It is not polled again after a panic.
+    // The future is not polled again after a panic.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Some),
         Err(_) => Poll::Ready(None),
@@ -52,7 +52,7 @@ async fn unless_it_panics<F: Future>(mut future: Pin<&mut F>) -> Option<F::Outpu
     .await
 }
 
-/// Keeps the time of a session until it is lost. Agents ask for no streams.
+/// Drives the timers of a session until it is lost. Agents may not request streams.
 async fn keep(endpoint: Rc<Endpoint>, uid: String, held: Rc<Held>) -> Loss {
     let tunnel = &held.tunnel;
     let mut run = pin!(tunnel.run());
@@ -146,7 +146,7 @@ mod tests {
         LocalSet::new().run_until(test).await;
     }
 
-    // Whoever takes an agent over reaches nothing through the endpoint, not even what is reached through the agent.
+    // An attacker in control of an agent reaches nothing through the endpoint, not even the targets behind that agent.
     #[tokio::test(start_paused = true)]
     async fn what_an_agent_asks_for_is_refused_and_its_session_goes_on() {
         let (endpoint, identity) = (endpoint(), identity());
@@ -171,7 +171,7 @@ mod tests {
             let (opened, _accepted) = join!(endpoint.open(identity.uid(), &asked), accepts);
             assert!(opened.is_ok(), "the endpoint opens streams to the agent: {opened:?}");
         };
-        // Virtual time: a request that nobody answers fails the test.
+        // With virtual time, a request without an answer fails the test.
         LocalSet::new().run_until(timeout(Duration::from_secs(60), test)).await.expect("an answer");
     }
 }

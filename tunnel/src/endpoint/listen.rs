@@ -48,8 +48,8 @@ impl Door {
         Rc::new(Self { start: Instant::now(), places, tasks: RefCell::default() })
     }
 
-    /// Takes a place for a new connection. `count` receives the reason if there is none, and the reason for which
-    /// another connection gives way.
+    /// Takes a place for a new connection. `count` receives the reason if there is none, and the reason if another
+    /// connection is evicted for it.
     pub(super) fn enter(self: &Rc<Self>, from: SocketAddr, count: impl Fn(&'static str)) -> Option<Place> {
         let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
         let id = match admission {
@@ -66,7 +66,7 @@ impl Door {
         Some(Place { door: self.clone(), id })
     }
 
-    /// Ends a connection that gives way.
+    /// Ends an evicted connection.
     fn evict(&self, evicted: PlaceId, count: impl Fn(&'static str)) {
         count("evicted");
         let task = self.tasks.borrow_mut().remove(&evicted);
@@ -94,7 +94,7 @@ impl Place {
         self.door.places.borrow_mut().waits(self.id, self.door.start.elapsed());
     }
 
-    /// The agent is known: its connection no longer counts as a stranger's.
+    /// Notes that the agent is known: its connection no longer counts as a stranger's.
     fn known(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
         let evicted = self.door.places.borrow_mut().authenticate(self.id, self.door.start.elapsed())?;
         if let Some(evicted) = evicted {
@@ -151,7 +151,7 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
 pub(super) struct Begun<T> {
     pub(super) door: Rc<Door>,
     pub(super) id: PlaceId,
-    /// Serves it.
+    /// The task that serves the connection.
     pub(super) task: T,
 }
 

@@ -13,10 +13,10 @@ use crate::Tunnel;
 /// A sidecar that agents reach through this endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sidecar {
-    /// The address at which this endpoint reaches it.
+    /// The address at which this endpoint reaches the sidecar.
     pub address: SocketAddr,
-    /// Uids of the agents that its sessions may lead to; no other agent learns of it. Connections for a sidecar
-    /// without agents are still handed over, because its existing sessions continue.
+    /// Uids of the agents that its sessions may reach; the sidecar is named to no other agent. Connections for a
+    /// sidecar without agents are still handed over, because its existing sessions continue.
     pub agents: BTreeSet<String>,
 }
 

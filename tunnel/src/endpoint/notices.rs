@@ -1,4 +1,4 @@
-//! What an endpoint logs of connections that fail: that which its owner can fix. The agent logs the rest.
+//! The notices of an endpoint about failed connections that its owner can fix. The agent logs the rest.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use crate::handshake::HandshakeError;
 use crate::identity::tls::ServerFailure;
 
 impl Endpoint {
-    /// What is to be logged now: of each kind at most one line a minute, with the remedy. Call it about once a second.
+    /// Takes the notices to log now: of each kind at most one a minute, with the remedy. Call it about once a second.
     pub fn notices(&self) -> Vec<Notice> {
         self.notices.borrow_mut().take(self.start.elapsed())
     }
 
-    /// TLS with a client has failed.
+    /// Notes that TLS with a client has failed.
     pub(super) fn note_unsecured(&self, from: SocketAddr, error: &io::Error) {
         let failure = error.get_ref().and_then(|error| error.downcast_ref::<ServerFailure>());
         if let Some((failure, (kind, about))) = failure.and_then(|failure| Some((failure, of_tls(failure)?))) {
@@ -27,14 +27,14 @@ impl Endpoint {
         }
     }
 
-    /// An agent with a valid certificate was not admitted.
+    /// Notes that an agent with a valid certificate was not admitted.
     pub(super) fn note_not_admitted(&self, identity: &AgentIdentity, error: &HandshakeError) {
         if let Some(kind) = of_handshake(error) {
             self.note(kind, About::Known, || (identity.agent().to_string(), with_causes(error)));
         }
     }
 
-    /// The connection of an agent has ended.
+    /// Notes that the connection of an agent has ended.
     pub(super) fn note_end(&self, identity: &AgentIdentity, end: &CarryEnd) {
         if matches!(end, CarryEnd::Violation(_)) {
             self.note("violation", About::Known, || (identity.agent().to_string(), end.to_string()));
@@ -46,9 +46,9 @@ impl Endpoint {
     }
 }
 
-/// The kind of a failure of TLS that is logged, and whom it is about. Any client may cause those of strangers: an alert
-/// comes before a client has authenticated, and a certificate of another server may be anybody's. So an alert has a kind
-/// of its own. The others are no concern of the owner, or noise of scanners of ports.
+/// The kind of a TLS failure that is logged, and its subject. Any client can cause those of strangers: an alert comes
+/// before a client has authenticated, and a certificate of another server may be anybody's. So an alert has a kind of
+/// its own. Other failures do not concern the owner, or are noise of port scanners.
 fn of_tls(failure: &ServerFailure) -> Option<(&'static str, About)> {
     match failure {
         ServerFailure::Clock(_) => Some(("clock", About::Known)),
@@ -59,7 +59,7 @@ fn of_tls(failure: &ServerFailure) -> Option<(&'static str, About)> {
     }
 }
 
-/// The kind of a failed handshake that is logged. The others pass, or their owner asked for them.
+/// The kind of a failed handshake that is logged. Other failures are temporary, or their owner caused them on purpose.
 fn of_handshake(error: &HandshakeError) -> Option<&'static str> {
     match error {
         HandshakeError::Denied(denied) => match denied.reason {

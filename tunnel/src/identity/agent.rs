@@ -27,19 +27,19 @@ const KEY: &str = "key.pem";
 /// Name of the file with the certificate and the root.
 const CERTIFICATE: &str = "certificate.pem";
 
-/// What is wrong with a certificate.
+/// The fault of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// It is not a certificate, or not one of an agent.
+    /// The certificate cannot be read, or is not for an agent.
     #[error("is not the certificate of an agent")]
     NotOfAgent,
-    /// It is for another key.
+    /// The certificate is for another key.
     #[error("is for another key than the one in key.pem")]
     OtherKey,
-    /// The root beside it did not sign it.
+    /// The root beside the certificate did not sign it.
     #[error("was not signed by the root certificate beside it")]
     Untrusted,
-    /// It is not valid now.
+    /// The certificate is not valid now.
     #[error(transparent)]
     Validity(#[from] ValidityError),
 }
@@ -84,13 +84,13 @@ pub enum AgentError {
     Kept {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault of the certificate.
         flaw: Flaw,
     },
     /// The certificate that the server issued cannot be used.
     #[error("the certificate that the server issued {flaw}: {}", .flaw.remedy_for_issued())]
     Issued {
-        /// What is wrong.
+        /// The fault of the certificate.
         flaw: Flaw,
     },
     /// A key or a request cannot be generated.
@@ -189,7 +189,7 @@ impl AgentFolder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The key of the agent. It is generated on first use.
+    /// Returns the key of the agent, which is generated on first use.
     pub fn key(&self) -> Result<AgentKey, AgentError> {
         let path = self.0.join(KEY);
         if let Some(bytes) = files::read(&path, files::PEM)? {
@@ -202,7 +202,7 @@ impl AgentFolder {
         Ok(AgentKey(pair))
     }
 
-    /// The identity of the agent. Absent if it has not enrolled. `now` is in seconds since 1970.
+    /// Returns the identity of the agent. `None` if it has not enrolled. `now` is in seconds since 1970.
     pub fn enrolled(&self, key: &AgentKey, now: u64) -> Result<Option<Enrolled>, AgentError> {
         let path = self.0.join(CERTIFICATE);
         let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
@@ -214,8 +214,8 @@ impl AgentFolder {
         judged.map(Some).map_err(|flaw| AgentError::Kept { path, flaw })
     }
 
-    /// Stores what the server issued for `key`, replacing an earlier certificate. An unusable certificate changes
-    /// nothing.
+    /// Stores the certificate that the server issued for `key`, replacing an earlier one. An unusable certificate
+    /// changes nothing.
     pub fn keep(
         &self,
         key: &AgentKey,

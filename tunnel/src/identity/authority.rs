@@ -61,7 +61,7 @@ pub enum AuthorityError {
     Validity {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why the root is not valid.
         why: ValidityError,
     },
     /// A certificate cannot be generated.
@@ -75,13 +75,13 @@ pub enum AuthorityError {
 /// Why a certificate request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// It is too long.
+    /// The request is too long.
     #[error("the agent's request for a certificate has {0} bytes, and 4096 are allowed: use portlane as the agent")]
     TooLong(usize),
-    /// It is not a request, or its own key did not sign it.
+    /// The bytes are not a request, or its own key did not sign it.
     #[error("the agent's request for a certificate is not valid: use portlane as the agent")]
     Invalid(#[source] rcgen::Error),
-    /// Its key is of another kind.
+    /// The key of the request is of another kind.
     #[error("the agent's key is not ECDSA on P-256: remove the key of the agent, and enrol again")]
     Algorithm,
 }

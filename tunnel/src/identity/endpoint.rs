@@ -64,7 +64,7 @@ impl EndpointKey {
         KeyPair::generate().map(Self).map_err(EndpointError::Make)
     }
 
-    /// A certificate request for this key, DER. It has no name: the signer knows who asks.
+    /// A certificate request for this key, DER. It has no name: the signer knows the applicant.
     pub fn request(&self) -> Result<Vec<u8>, EndpointError> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "portlane tunnel endpoint");

@@ -16,7 +16,7 @@ pub enum FileError {
     /// An error of the system.
     #[error("cannot {action} {}: check that the path is right and that this user owns it", .path.display())]
     Io {
-        /// What failed.
+        /// The failed action.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum FileError {
         /// The mode that it should have.
         mode: &'static str,
     },
-    /// The file is too large to be one of ours.
+    /// The file is larger than this program writes.
     #[error("{} is larger than {} KiB, which no file of a tunnel is: check the path", .path.display(), .most / 1024)]
     TooLarge {
         /// The file.

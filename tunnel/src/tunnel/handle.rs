@@ -13,7 +13,7 @@ use super::shared::{Shared, Slot};
 /// What happens when the handle is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
-    /// The peer's request is refused, because nobody answers it.
+    /// The peer's request is refused, because nobody will answer it.
     Refuse,
     /// The stream is given up.
     Reset,
@@ -27,7 +27,7 @@ pub(super) struct Handle {
     id: StreamId,
     slot: Rc<Slot>,
     farewell: Cell<Farewell>,
-    // A stream of bytes keeps these two here, where they take no memory: there is room behind `farewell`.
+    // A stream of bytes keeps these two here, where they take no memory: there is padding behind `farewell`.
     /// How reading has ended. The session may have forgotten the stream after that.
     pub(super) ended: Option<End>,
     /// Whether writing has ended.

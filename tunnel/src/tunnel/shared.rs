@@ -1,4 +1,4 @@
-//! What the handles of one tunnel share: the session, and the tasks that wait.
+//! The state that the handles of one tunnel share: the session, and the waiting tasks.
 
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -43,7 +43,7 @@ impl Waiter {
     }
 }
 
-/// The tasks that wait for one stream. Each stream has one, and an idle one is only read.
+/// The tasks that wait for one stream. Each stream has one slot, and an idle one is only read.
 #[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) reader: Waiter,
@@ -51,7 +51,7 @@ pub(crate) struct Slot {
     rare: OnceCell<Box<Rare>>,
 }
 
-/// What few streams have.
+/// State that few streams have.
 #[derive(Default)]
 struct Rare {
     writer: Waiter,
@@ -69,12 +69,12 @@ impl Slot {
         self.rare.get_or_init(Box::default)
     }
 
-    /// Where a task waits to write.
+    /// The waiter of a task that waits to write.
     pub(crate) fn writer(&self) -> &Waiter {
         &self.rare().writer
     }
 
-    /// The refusal of the request, once.
+    /// Takes the refusal of the request, once.
     pub(crate) fn take_refusal(&self) -> Option<Refusal> {
         self.rare.get()?.refusal.take()
     }
@@ -114,7 +114,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Of a session that begins now.
+    /// Wraps a session that begins now.
     pub(crate) fn new(session: Session) -> Self {
         Self {
             start: Instant::now(),
@@ -261,12 +261,12 @@ impl Shared {
         attached
     }
 
-    /// The carrier is working, and need not be woken.
+    /// Notes that the carrier is working, and need not be woken.
     pub(crate) fn carrier_works(&self) {
         self.is_idle.set(false);
     }
 
-    /// The carrier waits for its end, and also for frames to send if it `is_idle`.
+    /// Notes that the carrier waits for its end, and also for frames to send if it `is_idle`.
     pub(crate) fn carrier_waits(&self, cx: &Context<'_>, is_idle: bool) {
         self.is_idle.set(is_idle);
         self.carrier.wait(cx);

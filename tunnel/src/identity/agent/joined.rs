@@ -1,4 +1,4 @@
-//! What an agent stores of the join string that it redeemed. A restarted agent needs no join string, and can tell
+//! The part of a redeemed join string that an agent stores. A restarted agent needs no join string, and can tell
 //! whether it is given another one.
 
 use tunnel_core::identity::Fingerprint;
@@ -9,7 +9,7 @@ use super::{AgentError, AgentFolder, files};
 /// Name of the file.
 const JOINED: &str = "joined";
 
-/// What an agent stores of the join string that it redeemed last.
+/// The stored part of the join string that the agent redeemed last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// Fingerprint of its token. The token itself is not stored.
@@ -39,14 +39,14 @@ impl Joined {
 }
 
 impl AgentFolder {
-    /// What is stored of the join string. Absent if none was redeemed.
+    /// Returns the stored part of the join string. `None` if none was redeemed.
     pub fn joined(&self) -> Result<Option<Joined>, AgentError> {
         let path = self.0.join(JOINED);
         let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
         Joined::read(&bytes).map(Some).ok_or(AgentError::Joined(path))
     }
 
-    /// Stores what an agent needs of a join string that it has redeemed.
+    /// Stores the needed part of a redeemed join string.
     pub fn keep_joined(&self, joined: &Joined) -> Result<(), AgentError> {
         Ok(files::write(&self.0.join(JOINED), joined.text().as_bytes())?)
     }

@@ -5,7 +5,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, pki_types::UnixTime};
 use tunnel_core::identity::{EndpointId, Span, ValidityError};
 
-/// What an agent finds wrong with an otherwise valid certificate.
+/// The mismatch that an agent finds in an otherwise valid certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Mismatch {
     #[error("the root certificate is another one than in the join string")]
@@ -76,7 +76,7 @@ pub enum ServerFailure {
     /// The certificate is not a client's.
     #[error("the client presents a certificate that is not of an agent: issue a join string to the agent")]
     NotAnAgent,
-    /// A client says that the server's certificate is not valid now. It has not authenticated.
+    /// An unauthenticated client reports that the server's certificate is not valid now.
     #[error(
         "a client that has not authenticated finds the certificate of this server expired or not yet valid, and any \
          client can say so: if the log of an agent says it too, check the clock of this server, and if it is right, \

@@ -1,4 +1,4 @@
-//! How an agent verifies an endpoint, and a server an agent.
+//! The verification of an endpoint by an agent, and of an agent by a server.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use tunnel_core::identity::{Dial, Fingerprint};
 
 use super::{dial_to, failure::Mismatch, roots};
 
-/// What an agent trusts.
+/// The root that an agent trusts.
 #[derive(Debug)]
 pub(super) enum Trust {
     /// The root with this fingerprint; the server sends the certificate.
@@ -110,9 +110,9 @@ impl ServerCertVerifier for EndpointVerifier {
     }
 }
 
-/// Verifies that a client is an agent of the root. The verifier of rustls looks at the dates and the purpose of a
-/// certificate before its issuer. So any client could present one that it has made, and be taken for an agent with a
-/// wrong clock.
+/// Verifies that a client is an agent of the root. The verifier of rustls checks the dates and the purpose of a
+/// certificate before its issuer. So any client could present a self-made one, and be taken for an agent with a wrong
+/// clock.
 #[derive(Debug)]
 pub(super) struct AgentVerifier {
     pub(super) agents: Arc<dyn ClientCertVerifier>,
