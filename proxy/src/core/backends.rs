@@ -1,4 +1,4 @@
-//! Backends: where they are, which one a session gets, and whether they are healthy.
+//! Backends: their endpoints, the selection of one for a session, and their health.
 
 pub mod absence;
 pub mod address;

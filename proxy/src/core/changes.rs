@@ -1,4 +1,4 @@
-//! Changes of the configuration: what differs, and what has to be done for it.
+//! Changes of the configuration: the differences, and the steps that they require.
 
 pub mod diff;
 pub mod edits;

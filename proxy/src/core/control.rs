@@ -1,4 +1,4 @@
-//! The stream to the operator, and what is reported, written and shown.
+//! The stream to the operator, and the state that is reported, written and shown.
 
 pub mod backoff;
 pub mod page;

@@ -1,4 +1,4 @@
-//! Limits: what a process, a namespace, a forward and a source may have.
+//! Limits of a process, a namespace, a forward and a source.
 
 pub mod budget;
 pub mod capacity;

@@ -1,4 +1,4 @@
-//! What is logged of events that repeat.
+//! Logging of events that repeat.
 
 pub mod fault;
 pub mod logged_refusals;

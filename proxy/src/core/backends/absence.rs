@@ -6,19 +6,19 @@ use proxy_api::{Listener, Target};
 
 use crate::core::backends::balance::Targets;
 
-/// What a session does about its targets.
+/// The next step of a session in its connect phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It picks an endpoint: there is one, or nothing to wait for.
+    /// The session picks an endpoint: there is one, or nothing to wait for.
     Pick,
-    /// It waits for an instance, for this long at most.
+    /// The session waits for an instance, for at most this long.
     Wait(Duration),
-    /// It ends: no instance has come in time.
+    /// The session ends: no instance has connected in time.
     End,
 }
 
-/// The next step of a session that has been in its connect phase for `elapsed`. It waits only if no other backend has
-/// an endpoint, of any priority, and only for as long as its attempts may take: `connectSeconds` for each.
+/// Returns the next step of a session that has been in its connect phase for `elapsed`. It waits only if no other
+/// backend has an endpoint, of any priority, and only for as long as its attempts may take: `connectSeconds` for each.
 #[must_use]
 pub fn step(listener: &Listener, targets: &Targets, elapsed: Duration) -> Step {
     if targets.has_endpoint() || !may_wait(listener) {

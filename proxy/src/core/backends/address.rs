@@ -1,4 +1,4 @@
-//! Where an endpoint is: at an address of the network, or behind an agent.
+//! The address of an endpoint: on the network, or behind an agent.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -9,11 +9,11 @@ use serde::{Serialize, Serializer};
 pub enum Address {
     /// An address and port that this host connects to.
     Socket(SocketAddr),
-    /// A host and port that an instance of an agent connects to. It belongs to neither address family.
+    /// A host and port to which an instance of an agent connects. It belongs to neither address family.
     Agent(Arc<AgentAddress>),
 }
 
-/// What one instance of an agent connects to.
+/// A target of one instance of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentAddress {
     /// Uid of the agent.
@@ -101,7 +101,7 @@ impl fmt::Display for AgentAddress {
     }
 }
 
-/// A text, as people read it.
+/// Serialised as text, for people.
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

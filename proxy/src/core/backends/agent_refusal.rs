@@ -1,9 +1,9 @@
-//! What follows when an agent refuses a flow or leaves it.
+//! The state of a flow that its agent refuses or leaves.
 
 use std::cell::Cell;
 
-/// How long a refused flow stays, in milliseconds, and drops what its client sends, unless another endpoint may have the
-/// client. Otherwise each datagram would ask the agent again.
+/// How long a refused flow stays, in milliseconds, and drops datagrams of its client, unless the client may get another
+/// endpoint. Otherwise each datagram would ask the agent again.
 const REFUSED_MILLIS: u64 = 1000;
 
 /// Whether, when and why the agent of a flow has refused it.
@@ -12,12 +12,12 @@ pub struct AgentRefusal {
     is_second: bool,
     /// When the agent has refused the flow or left it, in milliseconds of the process clock.
     at: Cell<Option<u64>>,
-    /// Why, for the log.
+    /// The reason, for the log.
     cause: Cell<Option<String>>,
 }
 
 impl AgentRefusal {
-    /// A flow that its agent has not refused. `is_second`: another endpoint has just failed for the client.
+    /// Creates the state without a refusal. `is_second`: another endpoint has just failed for the client.
     #[must_use]
     pub fn none(is_second: bool) -> Self {
         Self { is_second, at: Cell::new(None), cause: Cell::new(None) }
@@ -29,21 +29,21 @@ impl AgentRefusal {
         self.at.get().is_some()
     }
 
-    /// Whether the agent has done so a moment before `now` (milliseconds of the process clock), so that the flow stays.
+    /// Whether the agent has done so shortly before `now` (milliseconds of the process clock), so that the flow stays.
     #[must_use]
     pub fn is_recent(&self, now: u64) -> bool {
         self.at.get().is_some_and(|at| now.saturating_sub(at) < REFUSED_MILLIS)
     }
 
-    /// Why, if the agent has; once.
+    /// Takes the reason, if the agent has refused the flow or left it.
     #[must_use]
     pub fn take_cause(&self) -> Option<String> {
         self.cause.take()
     }
 
-    /// Notes why the agent has refused the flow, which began at `started`, or left it at `now`. Returns whether the next
-    /// datagram goes to another endpoint if there is one. Endpoints that refuse one after the other are not asked in turns:
-    /// then the client waits.
+    /// Notes why the agent has refused the flow, which began at `started`, or left it at `now`. Returns whether the
+    /// next datagram goes to another endpoint if there is one. If endpoints refuse one after the other, the next one is
+    /// not asked: the client waits.
     #[must_use]
     pub fn note(&self, why: String, started: u64, now: u64) -> bool {
         self.at.set(Some(now));

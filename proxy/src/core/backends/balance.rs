@@ -4,8 +4,8 @@
 //! has the table. With `RoundRobin` the split is exact: a ticket from one shared counter maps to an entry so that every
 //! cycle of `sum of weights` tickets contains each entry exactly `weight` times, whatever the number of workers.
 //!
-//! A pick looks at a bounded number of endpoints. What depends on all of them is prepared in a `Plan`, again only when
-//! the targets or their health change.
+//! A pick examines a bounded number of endpoints. Data that depends on all of them is prepared in a `Plan`, which is
+//! recomputed only when the targets or their health change.
 
 mod choice;
 mod family;
@@ -43,13 +43,13 @@ pub const DEPARTED_MOST: usize = 1024;
 pub struct Targets {
     /// The backend entries.
     pub entries: Vec<Entry>,
-    /// Endpoints that have left their entry and may return to it, with its identity, in the order of leaving.
+    /// Endpoints that have left their entry and may return to it, with the entry's identity, in the order of leaving.
     departed: Vec<(Arc<str>, Arc<Endpoint>)>,
     /// Counts changes of the endpoints' health.
     changes: Changes,
-    /// The endpoints of each entry on the ring of `SourceHash`, made when it is first used.
+    /// The endpoints of each entry on the ring of `SourceHash`, computed on first use.
     rings: Vec<OnceLock<Ring>>,
-    /// What was prepared last.
+    /// The last plan.
     plan: ArcSwapOption<Plan>,
 }
 
@@ -98,7 +98,7 @@ fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&Arc<str>, &Arc<Endpoint>)>
 }
 
 impl Targets {
-    /// Targets with these entries. Endpoints that are already in use report their changes to these targets, too.
+    /// Creates targets with these entries. Endpoints already in use report their changes to these targets, too.
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
         let known = entries.iter().flat_map(|entry| &entry.endpoints).find_map(|endpoint| endpoint.changes());
@@ -106,15 +106,15 @@ impl Targets {
         Self::with(entries, Vec::new(), changes)
     }
 
-    /// The targets that replace these at `now` (seconds of the process clock). They remember the endpoints that leave
-    /// with live sessions or an ejection, in case those return.
+    /// Returns the targets that replace these at `now` (seconds of the process clock). They remember endpoints that
+    /// leave with live sessions or an ejection, in case those return.
     #[must_use]
     pub fn followed_by(&self, entries: Vec<Entry>, now: u64) -> Self {
         let departed = self.departing(&entries, now);
         Self::with(entries, departed, self.changes.clone())
     }
 
-    /// The endpoints to remember at `now` that are in none of these entries.
+    /// The endpoints in none of these entries that are to be remembered at `now`.
     fn departing(&self, entries: &[Entry], now: u64) -> Vec<(Arc<str>, Arc<Endpoint>)> {
         let used: BTreeSet<(&str, &Address)> = pairs(entries).map(|(id, it)| (&**id, &it.address)).collect();
         let mut departed = self.departed.clone();
@@ -192,8 +192,8 @@ impl Targets {
         self.planned(now, |plan| plan.levels.iter().flat_map(|level| &level.groups).any(has_fresh))
     }
 
-    /// Calls `use_it` with the plan for `now`. Makes the plan again if a change of health or the end of an ejection
-    /// made it obsolete.
+    /// Calls `use_it` with the plan for `now`. Recomputes the plan if a change of health or the end of an ejection made
+    /// it obsolete.
     fn planned<T>(&self, now: u64, use_it: impl FnOnce(&Plan) -> T) -> T {
         let changes = self.changes.count();
         let held = self.plan.load();

@@ -1,4 +1,4 @@
-//! What active checks send to a server, and what its answers mean: bytes in, the next step out.
+//! The bytes that active checks send to a server, and the meaning of its answers: bytes in, the next step out.
 //!
 //! A dialogue reads no more than [`LONGEST`] bytes, answers no more than a few times, and accepts any bytes.
 
@@ -17,12 +17,12 @@ pub const LONGEST: usize = 4096;
 /// The most bytes of a server's text that a message quotes.
 const QUOTED: usize = 200;
 
-/// What a check does next.
+/// The next step of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Waits for more of the answer.
+    /// The check waits for more of the answer.
     Read,
-    /// Sends these bytes and waits for an answer.
+    /// The check sends these bytes and waits for an answer.
     Send(Vec<u8>),
     /// The server works; these bytes end the connection as the protocol requires.
     Passed(Vec<u8>),
@@ -60,7 +60,7 @@ impl Dialogue {
         Some(Self { kind, received: Vec::new(), total: 0 })
     }
 
-    /// What the check sends first; often nothing.
+    /// The bytes that the check sends first; often none.
     #[must_use]
     pub fn opening(&self) -> Vec<u8> {
         match &self.kind {
@@ -113,7 +113,7 @@ impl Dialogue {
     }
 }
 
-/// The start of a stranger's bytes, in quotes, as printable ASCII.
+/// The start of bytes from a stranger, in quotes, as printable ASCII.
 fn quoted(bytes: &[u8]) -> String {
     let mut text = String::from("'");
     for byte in bytes.iter().take(QUOTED) {

@@ -2,7 +2,7 @@
 
 use proxy_api::BackendHealth;
 
-/// Seconds that a state has to last.
+/// Seconds for which a state has to last.
 const LASTS: u64 = 3;
 
 /// The reported health of a listener's backends.

@@ -28,13 +28,13 @@ pub struct Endpoint {
     changes: OnceLock<Changes>,
 }
 
-/// Number of changes of health among the endpoints of a listener. Whatever was computed from their health is computed
-/// again when the number differs. The end of an ejection by time does not count as a change.
+/// Number of changes of health among the endpoints of a listener. Data computed from their health is recomputed when
+/// the number differs. The end of an ejection by time does not count as a change.
 #[derive(Clone, Debug, Default)]
 pub struct Changes(Arc<AtomicU64>);
 
 impl Changes {
-    /// Changes so far. Data read after this call is at least as new as the count.
+    /// The number of changes so far. Data read after this call is at least as new as the count.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.load(Acquire)
@@ -66,7 +66,7 @@ pub enum Fitness {
 }
 
 impl Endpoint {
-    /// A healthy endpoint.
+    /// Creates a healthy endpoint.
     #[must_use]
     pub fn new(address: impl Into<Address>) -> Self {
         Self {
@@ -79,8 +79,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether something about the endpoint at `now` (seconds of the process clock) must outlast an absence from its
-    /// backend: live sessions, or an ejection.
+    /// Whether state of the endpoint at `now` (seconds of the process clock) must outlast an absence from its backend:
+    /// live sessions, or an ejection.
     #[must_use]
     pub fn is_memorable(&self, now: u64) -> bool {
         self.active.load(Relaxed) > 0 || self.ejected_until.load(Relaxed) > now
@@ -103,7 +103,7 @@ impl Endpoint {
         self.ejected_until.load(Relaxed)
     }
 
-    /// Counts a change of health, which was stored before.
+    /// Counts a change of health that was stored before.
     fn changed(&self) {
         if let Some(Changes(count)) = self.changes.get() {
             count.fetch_add(1, Release);

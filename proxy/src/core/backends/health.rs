@@ -27,7 +27,7 @@ impl Health {
         self.0.get(id).map_or(BackendHealth::All, Damped::reported)
     }
 
-    /// This listener is gone.
+    /// Forgets a listener that is gone.
     pub fn forget(&mut self, id: &ListenerId) {
         self.0.remove(id);
     }

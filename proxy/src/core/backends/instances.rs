@@ -7,10 +7,10 @@ use std::{
 
 use proxy_api::Agent;
 
-/// All instances of each agent whose instances have changed, by the uid of the agent. Empty if it has none any more.
+/// All instances of each agent whose instances have changed, by the uid of the agent. Empty if it has none left.
 pub type Changes = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
-/// The names of the connected instances, by the uid of their agent. Agents without instances are left out.
+/// The names of the connected instances, by the uid of their agent. Agents without instances are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instances(pub BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
 

@@ -24,14 +24,14 @@ pub struct Race {
 }
 
 impl Race {
-    /// A step that may make this many attempts, and with `has_extra` one more in parallel with another. A session has
-    /// one extra attempt, so that a silent family does not fail a session that may make a single attempt.
+    /// Creates a step that may make this many attempts, and with `has_extra` one more in parallel with another. A
+    /// session has one extra attempt, so that a silent family does not fail a session that may make a single attempt.
     #[must_use]
     pub fn new(attempts: u32, has_extra: bool) -> Self {
         Self { left: attempts, has_extra, running: 0, due: Duration::ZERO }
     }
 
-    /// An attempt has begun at `now`. Returns whether it is one of the attempts, not the extra one.
+    /// Notes that an attempt has begun at `now`. Returns whether it is one of the attempts, not the extra one.
     pub fn began(&mut self, now: Duration) -> bool {
         let is_extra = self.has_extra && self.running > 0;
         if is_extra {
@@ -44,18 +44,18 @@ impl Race {
         !is_extra
     }
 
-    /// An attempt has failed at `now`.
+    /// Notes that an attempt has failed at `now`.
     pub fn failed(&mut self, now: Duration) {
         self.running = self.running.saturating_sub(1);
         self.due = now;
     }
 
-    /// The next attempt was due at `now`, but there was no room for it in parallel with the others.
+    /// Notes that the next attempt was due at `now`, but had no room in parallel with the others.
     pub fn postponed(&mut self, now: Duration) {
         self.due = now + HEAD_START;
     }
 
-    /// There is no endpoint left to try in parallel.
+    /// Notes that there is no endpoint left to try in parallel.
     pub fn exhausted(&mut self) {
         (self.left, self.has_extra) = (0, false);
     }
@@ -81,8 +81,8 @@ pub fn is_charged(ran: Duration, time: Duration) -> bool {
 }
 
 /// Whether an attempt at `loser`, which ran for this long without an answer, counts as a failure of its endpoint,
-/// because an endpoint of the other family answered. Otherwise a family that leads nowhere would never be ejected, and
-/// each session that begins there would pay the head start.
+/// because an endpoint of the other family answered. Otherwise an unreachable family would never be ejected, and each
+/// session that begins there would pay the head start.
 #[must_use]
 pub fn is_beaten(loser: &Address, winner: &Address, ran: Duration) -> bool {
     are_of_two_families(loser, winner) && ran > HEAD_START

@@ -25,7 +25,7 @@ pub struct Running {
 /// The desired state; `None` for a listener that is not supported.
 pub type Desired = BTreeMap<ListenerId, Option<Arc<Listener>>>;
 
-/// The listeners of a configuration.
+/// Returns the listeners of a configuration.
 #[must_use]
 pub fn desired(configuration: &Configuration) -> Desired {
     let listener = |offer: &Offer| match offer {
@@ -35,7 +35,7 @@ pub fn desired(configuration: &Configuration) -> Desired {
     configuration.listeners.iter().map(|(id, offer)| (id.clone(), listener(offer))).collect()
 }
 
-/// Leaves only listeners that keep messages in a folder.
+/// Removes all listeners but those that keep messages in a folder.
 pub fn leave_durable(desired: &mut Desired) {
     desired.retain(|_, wanted| wanted.as_ref().is_some_and(|listener| draining::has_folder(listener)));
 }
@@ -87,7 +87,7 @@ pub struct Settled {
 pub struct Concern {
     /// Listener of the sessions.
     pub listener: ListenerId,
-    /// Which of its sessions.
+    /// The sessions concerned.
     pub which: Which,
     /// Listener with the session policy to apply: the new one, or the last known one if it was removed.
     pub policy: Arc<Listener>,
@@ -100,11 +100,11 @@ pub enum Which {
     All,
     /// Sessions that match any of these losses.
     Some(Lost),
-    /// Sessions that this listener would not accept, whichever change caused that.
+    /// Sessions that this listener would not accept, whichever change caused it.
     Unfit(Arc<Listener>),
 }
 
-/// What a listener no longer serves.
+/// The parts that a listener no longer serves.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lost {
     /// Removed backends.

@@ -12,8 +12,8 @@ const MOST_CHARACTERS: usize = 40;
 /// Fields that are not settings: the hash of the others, and where the listener listens and for which names.
 const NO_SETTINGS: [&str; 4] = ["revision", "socket", "endPort", "hostnames"];
 
-/// The settings that differ, in the form `timeouts.idleSeconds 60 -> 5`, up to a bound. A backend counts only if both
-/// versions have it.
+/// The settings that differ, in the form `timeouts.idleSeconds 60 -> 5`, up to a bound. A backend is compared only if
+/// both versions have it.
 #[must_use]
 pub fn edits(before: &Listener, after: &Listener) -> Vec<String> {
     let (before, after) = (settings(before, after), settings(after, before));

@@ -9,14 +9,14 @@ use crate::core::changes::{
     lacking::Why,
 };
 
-/// Further ports of a range that a message names.
+/// The most further ports of a range that a message names.
 const NAMED: usize = 7;
 
-/// Failed listeners by name.
+/// Failures by listener.
 pub type Failures = BTreeMap<ListenerId, Failure>;
 
-/// The failures of a settled plan. `error` says why a socket could not be opened, and `no_logs` why durable listeners
-/// cannot run.
+/// The failures of a settled plan. `error` returns why a socket could not be opened, and `no_logs` has the durable
+/// listeners that cannot run.
 pub fn of(
     settled: &Settled,
     error: impl Fn(&SocketKey) -> Option<Why>,
@@ -43,7 +43,7 @@ pub fn of(
     settled.blocked.iter().map(failure).collect()
 }
 
-/// The listeners with another failure than before, and the failure that each has now; `None`: it has none any more.
+/// The listeners whose failure has changed, and the present failure of each; `None`: it has ended.
 #[must_use]
 pub fn changes<'a>(before: &'a Failures, now: &'a Failures) -> BTreeMap<&'a ListenerId, Option<&'a Failure>> {
     let ended = before.keys().filter(|id| !now.contains_key(*id)).map(|id| (id, None));
@@ -60,7 +60,7 @@ fn unsupported(offer: Option<&Offer>) -> String {
     }
 }
 
-/// The error of the first socket that could not be opened, and the ports of the other sockets.
+/// Returns the error of the first socket that could not be opened, and the ports of the others.
 fn unbound(sockets: &[SocketKey], error: impl Fn(&SocketKey) -> Option<Why>) -> Why {
     let (reason, message) = match (sockets.iter().find_map(error), sockets.first()) {
         (Some(why), _) => why,
@@ -100,7 +100,7 @@ mod tests {
         Settled { blocked: BTreeMap::from([(id("a"), blocked)]), ..Settled::default() }
     }
 
-    /// The failure where no error is known.
+    /// The failure for a socket without a known error.
     fn failure(settled: &Settled) -> Failure {
         of(settled, |_| None, &Configuration::default(), &BTreeMap::new())[&id("a")].clone()
     }

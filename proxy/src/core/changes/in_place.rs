@@ -1,6 +1,6 @@
-//! Changes in place: the sockets of the listeners that change, and who shares them, stay as they are, and endpoints change
-//! for those who use them. Such a change concerns nobody else, so that only the listeners that change are planned, however
-//! many others run.
+//! Changes in place: the sockets of the changed listeners, and the listeners that share them, stay the same, and
+//! endpoints change for their users. Such a change concerns no other listener, so that only the changed ones are
+//! planned, however many others run.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,19 +12,19 @@ use crate::core::changes::{
     touched::{self, Sets, Touched},
 };
 
-/// How a configuration came out of an earlier one.
+/// The step from an earlier configuration to the present one.
 #[derive(Debug)]
 pub struct Step {
     /// The earlier configuration.
     pub from: Arc<Configuration>,
-    /// What may have changed of it, agents, peers and sidecars included. Nothing else has.
+    /// The parts that may have changed, agents, peers and sidecars included. Nothing else has.
     pub named: Named,
 }
 
 /// The part of a proxy that changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
-    /// The listeners that change, as they run, and their sockets.
+    /// The changed listeners, as they run, and their sockets.
     pub running: Running,
     /// The same listeners, as they should run.
     pub desired: Desired,
@@ -33,8 +33,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// What the part touches once it has settled so, of all listeners that run by then. No socket opens or closes, so that
-    /// no endpoint becomes a loop, or ceases to be one: beside those that change, only users of the sets are touched.
+    /// What the settled part touches, among all listeners that then run. No socket opens or closes, so no endpoint
+    /// becomes a loop, or ceases to be one: besides the changed listeners, only users of the sets are touched.
     #[must_use]
     pub fn touched(&self, settled: &Settled, users: &SetUsers, runs: &Running) -> Touched {
         let none = Sets::new();
@@ -43,14 +43,14 @@ impl Part {
         touched
     }
 
-    /// Whether it changes one of these listeners.
+    /// Whether the part changes one of these listeners.
     #[must_use]
     pub fn concerns(&self, is_one: impl Fn(&ListenerId) -> bool) -> bool {
         self.desired.keys().any(is_one)
     }
 
-    /// Adds a listener if it changes. None if it is new or gone, begins or ceases to be supported, does not run as it was
-    /// configured, or changes in more than in place.
+    /// Adds a listener if it has changed. `None` if it is new or gone, begins or ceases to be supported, does not run
+    /// as it was configured, or changes in more than in place.
     fn add(&mut self, running: &Running, id: &ListenerId, old: &Offer, new: &Offer) -> Option<()> {
         let (Offer::Supported(old), Offer::Supported(new)) = (old, new) else { return (old == new).then_some(()) };
         if Arc::ptr_eq(old, new) || old == new {
@@ -59,7 +59,7 @@ impl Part {
         let runs = running.listeners.get(id).filter(|runs| *runs == old && keeps_sockets(old, new))?;
         for socket in new.sockets() {
             self.running.sockets.insert(socket, running.sockets.get(&socket)?.clone());
-            // It is open if the listener was on loopback only, and is served like the other one.
+            // Open if the listener was on loopback only; served like the other socket.
             let loopback = SocketKey { bind: Bind::Loopback, ..socket };
             let open = running.sockets.get(&loopback).map(|ids| (loopback, ids.clone()));
             self.running.sockets.extend(open);
@@ -70,11 +70,11 @@ impl Part {
     }
 }
 
-/// What changes from one configuration to the next, which has the same listeners. None if any of them is new or gone, or
-/// changes in more than in place, or if the surroundings of the proxy change: then everything is compared. Listeners that
-/// could not be changed to what `before` has may run in an earlier version, or not at all, as long as they do not change:
-/// what keeps them from their sockets stays. What is not in `named` has not changed and is not looked at; without it, all
-/// is compared.
+/// The part that changes from one configuration to the next, which has the same listeners. `None` if a listener is new
+/// or gone, or changes in more than in place, or if the surroundings of the proxy change: then everything is compared.
+/// Listeners that could not be changed to `before` may run in an earlier version, or not at all, as long as they do not
+/// change: the obstacle to their sockets stays. Objects not in `named` have not changed and are skipped; without it,
+/// everything is compared.
 #[must_use]
 pub fn part(running: &Running, before: &Configuration, next: &Configuration, named: Option<&Named>) -> Option<Part> {
     if before.listeners.len() != next.listeners.len() {
@@ -90,7 +90,7 @@ pub fn part(running: &Running, before: &Configuration, next: &Configuration, nam
         }
         return Some(part);
     }
-    // Both are in order.
+    // Both maps are ordered.
     for ((id, old), (other, new)) in before.listeners.iter().zip(&next.listeners) {
         if id != other {
             return None;
@@ -100,7 +100,7 @@ pub fn part(running: &Running, before: &Configuration, next: &Configuration, nam
     Some(part)
 }
 
-/// Names of the endpoint sets that differ. None if one of them is of the surroundings, which concern the targets of all.
+/// Names of the endpoint sets that differ. `None` if one belongs to the surroundings, which concern all targets.
 fn sets(before: &Sets, next: &Sets, named: Option<&Named>) -> Option<BTreeSet<String>> {
     let differ: BTreeSet<&str> = match named {
         Some(named) => {
@@ -114,8 +114,8 @@ fn sets(before: &Sets, next: &Sets, named: Option<&Named>) -> Option<BTreeSet<St
     (!is_around).then(|| differ.into_iter().map(str::to_owned).collect())
 }
 
-/// Whether a listener has the same sockets as before, and shares them with the same others. Durable listeners are planned
-/// with all, because their logs are.
+/// Whether a listener has the same sockets as before, and shares them with the same others. Durable listeners are
+/// planned together, because their logs are.
 fn keeps_sockets(before: &Listener, after: &Listener) -> bool {
     before.socket == after.socket
         && before.end_port == after.end_port
@@ -186,7 +186,7 @@ mod tests {
         diff::diff(running, &diff::desired(next)).settle(&BTreeSet::new())
     }
 
-    /// Whether a change is one in place. If so, its part has the outcome of the whole.
+    /// Whether a change is in place. If so, its part has the same outcome as the whole.
     fn is_in_place(running: &Running, next: &Configuration) -> bool {
         let before = configuration();
         let Some(part) = part(running, &before, next, None) else { return false };
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    /// The configuration with a listener on port 1 that differs in this way.
+    /// Returns the configuration with this change of a listener on port 1.
     fn with(changed: impl FnOnce(Listener) -> Listener) -> Configuration {
         let mut next = configuration();
         if let Some(Offer::Supported(plain)) = next.listeners.get(&id(1)).cloned() {
@@ -313,7 +313,7 @@ mod tests {
         let mut next = configuration();
         next.listeners.insert(id(1), listener(1, &[], "other"));
         next.endpoints.insert("ns/b".to_owned(), set(2));
-        // No update makes these differ without their names. They tell that nothing compares them.
+        // No update changes these without naming them, so the difference shows that they are not compared.
         next.listeners.insert(id(2), listener(7, &[], "other"));
         next.endpoints.insert("ns/other".to_owned(), set(2));
         let sets = ["ns/b", "ns/none"].map(str::to_owned);

@@ -1,5 +1,5 @@
-//! Which running listeners use which endpoint sets and agents, so that endpoints and instances that change cost nothing for
-//! the others.
+//! The running listeners that use each endpoint set and agent, so that a change of endpoints or instances costs nothing
+//! for others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +9,12 @@ use std::{
 
 use proxy_api::{Listener, ListenerId, Origin, Target};
 
-/// Listeners by the endpoint sets and agents of their backends. A name is kept as its hash: a listener that is found is
-/// checked again.
+/// Listeners by the endpoint sets and agents of their backends. A name is stored as its hash, so a listener that is
+/// found is checked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetUsers(BTreeSet<(u64, ListenerId)>);
 
-/// Where endpoints come from.
+/// The source of endpoints.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Source<'a> {
     /// The endpoint set of this name.
@@ -24,7 +24,7 @@ enum Source<'a> {
 }
 
 impl SetUsers {
-    /// A listener that was `before` is `after` from now on; `None`: it does not run.
+    /// Replaces the version `before` of a listener by `after`; `None`: it does not run.
     pub fn replace(&mut self, id: &ListenerId, before: Option<&Listener>, after: Option<&Listener>) {
         for source in before.into_iter().flat_map(sources) {
             self.0.remove(&(hash(source), id.clone()));
@@ -34,13 +34,13 @@ impl SetUsers {
         }
     }
 
-    /// Those of these listeners that use one of these sets.
+    /// The listeners among these that use one of these sets.
     #[must_use]
     pub fn of(&self, sets: &BTreeSet<String>, listeners: &BTreeMap<ListenerId, Arc<Listener>>) -> BTreeSet<ListenerId> {
         self.find(sets.iter().map(|name| Source::Set(name)), listeners)
     }
 
-    /// Those of these listeners that lead through one of these agents, by uid.
+    /// The listeners among these that lead through one of these agents, by uid.
     #[must_use]
     pub fn through(
         &self,
@@ -58,7 +58,7 @@ impl SetUsers {
         let uses = |id: &ListenerId, source: Source<'_>| {
             listeners.get(id).is_some_and(|listener| sources(listener).any(|used| used == source))
         };
-        // No id comes before that of empty texts.
+        // The id of empty texts is the least one.
         let least = ListenerId::new(Origin::default(), "");
         let mut found = BTreeSet::new();
         for source in wanted {
@@ -70,7 +70,7 @@ impl SetUsers {
     }
 }
 
-/// Where the endpoints of a listener come from, as far as others have them, too.
+/// The sources of a listener's endpoints that other listeners may share.
 fn sources(listener: &Listener) -> impl Iterator<Item = Source<'_>> {
     listener.backends.iter().filter_map(|backend| match &backend.target {
         Target::Endpoints(name) => Some(Source::Set(name)),
@@ -79,7 +79,7 @@ fn sources(listener: &Listener) -> impl Iterator<Item = Source<'_>> {
     })
 }
 
-/// The same in each run of the process.
+/// The hash is the same in each run of the process.
 fn hash(source: Source<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
@@ -165,7 +165,7 @@ mod tests {
         let through = with(&template(), [behind("u")].into_iter());
         let mut users = SetUsers::default();
         users.replace(&id("a"), None, Some(&through));
-        // Only a look at all listeners finds the other one.
+        // Only a search of all listeners finds the other one.
         let running = BTreeMap::from([(id("a"), through.clone()), (id("b"), through.clone())]);
         assert_eq!(users.through(&BTreeSet::from(["u"]), &running), BTreeSet::from([id("a")]));
         users.replace(&id("a"), Some(&through), None);
@@ -190,7 +190,7 @@ mod tests {
         assert!(found(&[]).is_empty());
     }
 
-    /// The listeners that have one of these targets, by a look at all of them.
+    /// Finds the listeners that have one of these targets by a search of all.
     fn all_with(
         running: &BTreeMap<ListenerId, Arc<Listener>>,
         is_wanted: impl Fn(&Target) -> bool,

@@ -1,6 +1,6 @@
-//! What a change of the configuration touches. The configurations are compared as a whole. Everything that costs more
-//! than a comparison, such as targets, checks, routes and entries of the report, is computed again only for what is
-//! touched.
+//! The effects of a change of the configuration. The configurations are compared as a whole. Everything that costs more
+//! than a comparison, such as targets, checks, routes and entries of the report, is recomputed only for touched
+//! objects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,4 @@
-//! When to try to open a stream again: exponential backoff with full jitter, so that a fleet does not reconnect all at
-//! once.
+//! When to reopen a stream: exponential backoff with full jitter, so that a fleet does not reconnect all at once.
 //!
 //! Pure: the seed is an argument, and the caller waits.
 
@@ -28,7 +27,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A backoff whose jitter differs from that of other seeds.
+    /// Creates a backoff whose jitter differs from that of other seeds.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { state: seed, failures: 0, refusals: 0 }
@@ -39,7 +38,7 @@ impl Backoff {
         (self.failures, self.refusals) = (0, 0);
     }
 
-    /// The pause after a failure. `hint`: the least pause that the operator asked for.
+    /// The pause after a failure. `hint`: the shortest pause that the operator asked for.
     pub fn after_failure(&mut self, hint: Option<Duration>) -> Duration {
         let bound = doubled(FIRST, self.failures).min(MOST);
         self.failures = self.failures.saturating_add(1);

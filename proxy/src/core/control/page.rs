@@ -123,8 +123,8 @@ pub enum Health {
     CheckFailed,
 }
 
-/// A backend entry at `now` (seconds of the process clock). `room` is the number of endpoints that a state can still
-/// list; it is reduced by those that are listed.
+/// The view of a backend entry at `now` (seconds of the process clock). `room` is the number of endpoints that a state
+/// can still list; it is reduced by those that are listed.
 #[must_use]
 pub fn backend(entry: &Entry, now: u64, room: &mut usize) -> Backend {
     let of = |fitness: Fitness| entry.endpoints.iter().filter(move |endpoint| endpoint.fitness(now) == fitness);
@@ -161,7 +161,7 @@ pub fn shown(report: &Report) -> BTreeSet<&ListenerId> {
     of(false).chain(of(true)).take(LISTENERS).collect()
 }
 
-/// What the page shows.
+/// The state that the page shows.
 #[derive(Debug, Serialize)]
 pub struct State<'a> {
     /// Time, in milliseconds since 1970.
@@ -181,20 +181,20 @@ pub struct State<'a> {
 pub struct Tally {
     /// All listeners.
     pub all: usize,
-    /// Those that are bound.
+    /// Bound listeners.
     pub bound: usize,
-    /// Those that failed.
+    /// Failed listeners.
     pub failed: usize,
-    /// Those that are removed and have sessions.
+    /// Removed listeners with sessions.
     pub draining: usize,
-    /// Those that the state does not show.
+    /// Listeners that the state does not show.
     pub omitted: usize,
 }
 
 /// A forward.
 #[derive(Debug, Serialize)]
 pub struct Forward<'a> {
-    /// `NAMESPACE/NAME`, behind its kind if that is not `PortForward`.
+    /// `NAMESPACE/NAME`, after its kind if that is not `PortForward`.
     pub name: String,
     /// Its listeners, by name.
     pub listeners: Vec<Row<'a>>,
@@ -206,13 +206,13 @@ pub struct Forward<'a> {
 pub struct Row<'a> {
     /// Name within the forward.
     pub name: &'a str,
-    /// Whether it runs.
+    /// Whether the listener runs.
     pub state: ListenerState,
-    /// Why it does not run.
+    /// Why the listener does not run.
     pub failure: Option<&'a Failure>,
-    /// Health of its backends.
+    /// Health of the listener's backends.
     pub health: BackendHealth,
-    /// The limit of its namespace that it recently met.
+    /// The limit of its namespace that the listener has reached recently.
     pub reached: Option<ReachedLimit>,
     /// The data of the listener.
     #[serde(flatten)]

@@ -1,6 +1,6 @@
-//! The last report, which readers share. A change of few entries does not copy the others: the report before the last one
-//! becomes the next one. A reader that compares reports need not look at all entries: a report knows which ones the last
-//! few changes concerned.
+//! The last report, which readers share. A change of few entries does not copy the others: the report before the last
+//! one becomes the next one. A reader that compares reports need not compare all entries: a report knows the entries
+//! that the last few changes concerned.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -11,9 +11,9 @@ use std::{
 
 use proxy_api::{CONTRACT, ListenerId, ListenerReport, Report, Version};
 
-/// Most entries in which a report may be behind to become the next one. To bring many up to date costs more than a copy.
+/// Most entries by which an old report may lag to become the next one. Updating more costs more than a copy.
 const MOST_BEHIND: usize = 256;
-/// Reports of which is known what was new in them. A reader that follows is no more than a few behind.
+/// Number of last reports whose changes are known. A reader that follows is at most a few behind.
 const MOST_KNOWN: usize = 16;
 
 /// A report that readers share.
@@ -23,12 +23,12 @@ pub struct Published {
     trail: Arc<Trail>,
 }
 
-/// What was new in the last reports.
+/// The changes of the last reports.
 #[derive(Clone, Debug, Default)]
 struct Trail {
     /// Number of reports up to this one.
     number: usize,
-    /// The listeners with other entries than before, of the last reports, in their order. The last one is this report.
+    /// The listeners with other entries than before, for each of the last reports. The last one is this report.
     concerned: VecDeque<Arc<[ListenerId]>>,
 }
 
@@ -41,14 +41,14 @@ impl Deref for Published {
 }
 
 impl Published {
-    /// Whether both are one and the same.
+    /// Whether both are the same report.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.report, &other.report)
     }
 
-    /// The listeners whose entries may differ from those of an earlier report of the same process. None if that was too long
-    /// ago, or there are many: then all are compared.
+    /// The listeners whose entries may differ from those of an earlier report of the same process. `None` if that is
+    /// too long ago, or there are many: then all are compared.
     #[must_use]
     pub fn concerned_since(&self, earlier: &Self) -> Option<BTreeSet<ListenerId>> {
         let concerned = &self.trail.concerned;
@@ -57,7 +57,7 @@ impl Published {
         Some(concerned.iter().skip(known).flat_map(|ids| ids.iter().cloned()).collect())
     }
 
-    /// Whether it says something else than an earlier report of the same process.
+    /// Whether the content differs from that of an earlier report of the same process.
     #[must_use]
     pub fn differs_from(&self, earlier: &Self) -> bool {
         if self.is(earlier) {
@@ -68,7 +68,7 @@ impl Published {
         self.contract != earlier.contract || self.version != earlier.version || concerned.iter().any(differs)
     }
 
-    /// Knows what is new in the next report.
+    /// Adds the changes of the next report.
     fn follow(&mut self, news: &News) {
         let Trail { number, concerned } = Arc::make_mut(&mut self.trail);
         *number += 1;
@@ -82,17 +82,17 @@ impl Published {
     }
 }
 
-/// What is new in a report.
+/// The changes of a report.
 #[derive(Clone, Debug, Default)]
 pub struct News {
     /// Version of the configuration.
     pub version: Version,
-    /// The entries that differ; `None`: the listener has none any more.
+    /// The entries that differ; `None`: the listener has no entry any more.
     pub entries: Vec<(ListenerId, Option<ListenerReport>)>,
 }
 
 impl News {
-    /// Changes a report so that it says this.
+    /// Applies these changes to a report.
     fn tell(self, report: &mut Report) {
         (report.contract, report.version) = (CONTRACT, self.version);
         for (id, entry) in self.entries {
@@ -104,10 +104,10 @@ impl News {
     }
 }
 
-/// Makes reports out of earlier ones.
+/// Builds reports from earlier ones.
 #[derive(Debug, Default)]
 pub struct Reports {
-    /// The report before the last one, and what the last one said that this one does not.
+    /// The report before the last one, and the changes between them.
     spare: Option<(Arc<Report>, News)>,
     /// Whether there was a new report since the last call of [`Self::rest`].
     is_busy: bool,
@@ -115,13 +115,13 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Makes the report that was published last say these news, too. Readers keep the one that they hold as it is.
+    /// Applies these changes to the last published report. Readers keep their version unchanged.
     pub fn renew(&mut self, published: &mut Published, news: News) {
         self.is_busy = true;
         published.follow(&news);
         let last = &mut published.report;
         if let Some(report) = Arc::get_mut(last) {
-            // Nobody reads it. What is spare would be behind by more.
+            // No reader has the report. The spare one would lag by more.
             self.spare = None;
             return news.tell(report);
         }
@@ -133,7 +133,7 @@ impl Reports {
         self.spare = (news.entries.len() <= MOST_BEHIND).then_some((before, news));
     }
 
-    /// Called at intervals: drops what is spare if there was no new report since the last call.
+    /// Called at intervals: drops the spare report if there was no new report since the last call.
     pub fn rest(&mut self) {
         if !mem::take(&mut self.is_busy) {
             self.spare = None;
@@ -146,7 +146,7 @@ impl Reports {
         self.copies
     }
 
-    /// The spare report, which then says what the last one says. None while somebody reads it.
+    /// Returns the spare report, updated to the last one. `None` while a reader has it.
     fn up_to_date(&mut self) -> Option<Arc<Report>> {
         let (mut spare, behind) = self.spare.take()?;
         behind.tell(Arc::get_mut(&mut spare)?);
@@ -251,7 +251,7 @@ mod tests {
         ) {
             let (mut reports, mut last) = (Reports::default(), Published::default());
             let mut expected = Report::default();
-            // What readers hold, and what it was when they took it.
+            // The reports that readers hold, with their content when they took them.
             let mut read: Vec<(Published, Report)> = Vec::new();
             for (number, (entries, readers)) in (1..).zip(steps) {
                 let news = news(number, &entries);
@@ -268,7 +268,7 @@ mod tests {
                         None => prop_assert!(number - held.version.number > MOST_KNOWN as u64, "few reports ago"),
                     }
                 }
-                // Nobody, those who hold the last two, or all keep reading.
+                // None, the readers of the last two, or all keep reading.
                 let gone = match readers {
                     0 => read.len(),
                     1 => read.len().saturating_sub(2),

@@ -9,40 +9,40 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// A pause is at least this many times as long as the write before it.
 const TIMES: u32 = 50;
 
-/// The pause after a write that took this long. All listeners are written each time: a proxy of tens of thousands of them
-/// would write without end while they change, on the CPU that applies the changes. So writing takes at most 2 % of a CPU,
-/// beyond that once in 30 s. A write that failed is tried again after the longest pause.
+/// The pause after a write that took this long. Each write covers all listeners: a proxy of tens of thousands of them
+/// would write without end while they change, on the CPU that applies the changes. So writing takes at most 2 % of a
+/// CPU, and if that is exceeded, happens once in 30 s. A failed write is retried after the longest pause.
 #[must_use]
 pub fn pause(took: Duration, is_written: bool) -> Duration {
     if is_written { took.saturating_mul(TIMES).clamp(SHORTEST, LONGEST) } else { LONGEST }
 }
 
-/// What a small file has. It is written when it should have something else: one write at a time, at once when the write
-/// before it has ended, and after a failure once the longest pause is over. Times are since the process started.
+/// The content of a small file. It is written when it differs from the wanted content: one write at a time, immediately
+/// after the previous write, or after a failure once the longest pause is over. Times are since the process started.
 #[derive(Debug)]
 pub struct Writes<T> {
-    /// What the file has.
+    /// The present content.
     persisted: T,
-    /// What the write under way brings there.
+    /// The content of the write under way.
     under_way: Option<T>,
     /// No write begins before this time.
     not_before: Duration,
 }
 
 impl<T: PartialEq> Writes<T> {
-    /// The file has this.
+    /// Starts with this content in the file.
     #[must_use]
     pub fn new(persisted: T) -> Self {
         Self { persisted, under_way: None, not_before: Duration::ZERO }
     }
 
-    /// Whether the file has what it should have, and no write is under way that would change that.
+    /// Whether the file has the wanted content, and no write under way would change it.
     #[must_use]
     pub fn are_done(&self, wanted: &T) -> bool {
         self.under_way.is_none() && *wanted == self.persisted
     }
 
-    /// The file should have this. Returns it if a write has to begin now.
+    /// Sets the wanted content. Returns it if a write has to begin now.
     #[must_use]
     pub fn begin(&mut self, wanted: T, now: Duration) -> Option<&T> {
         if self.under_way.is_some() || now < self.not_before || wanted == self.persisted {
@@ -52,7 +52,7 @@ impl<T: PartialEq> Writes<T> {
         Some(&*under_way)
     }
 
-    /// The write under way has ended. A file is written whole or not at all: after a failure it has what it had.
+    /// Ends the write under way. A file is written whole or not at all: after a failure it has its old content.
     pub fn end(&mut self, is_written: bool, now: Duration) {
         let Some(written) = self.under_way.take() else { return };
         if is_written {

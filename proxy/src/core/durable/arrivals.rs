@@ -1,35 +1,35 @@
-//! How long messages of a log have waited, by a clock that nobody sets: messages carry the time of the machine's clock.
+//! The age of waiting messages, by a monotonic clock: messages carry the time of the machine's clock, which may be set.
 
 use std::collections::VecDeque;
 
-/// Marks that are kept. After a day, the age of a message is known to a sixth of it or better.
+/// The most marks kept. After a day, the age of a message is accurate to a sixth of it or better.
 const MARKS: usize = 256;
 
-/// When messages came, as far as it was seen.
+/// The arrival times of messages, as observed.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
-    /// How many messages there were at what second of the process clock, in order.
+    /// The number of messages at each observed second of the process clock, in order.
     marks: VecDeque<(u64, u64)>,
-    /// The same of the first look: nobody knows when those came.
+    /// The first mark: the arrival times of its messages are unknown.
     first: Option<(u64, u64)>,
 }
 
 /// How long a message has waited, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// So long.
+    /// Exactly this long.
     Known(u64),
-    /// So long or longer: it was there at the first look.
+    /// At least this long: the message was there at the first observation.
     AtLeast(u64),
 }
 
 impl Arrivals {
-    /// At second `now`, the next message that comes gets the number `next`. Call it about once a second.
+    /// Observes at second `now` that the next message will get the number `next`. Call it about once a second.
     pub fn see(&mut self, next: u64, now: u64) {
         if self.first.is_none() {
             self.first = Some((next, now));
         }
-        // A server that has dropped messages of a stream gives their numbers to others.
+        // A server that has dropped messages of a stream reuses their numbers.
         self.first = self.first.map(|(first, at)| (first.min(next), at));
         while self.marks.back().is_some_and(|(last, _)| *last > next) {
             self.marks.pop_back();
@@ -43,7 +43,7 @@ impl Arrivals {
         self.marks.push_back((next, now));
     }
 
-    /// Forgets the mark whose absence makes ages wrong by the least part of them.
+    /// Removes the mark whose absence makes ages inaccurate by the smallest part.
     fn thin(&mut self, now: u64) {
         let wrong = |three: &[(u64, u64)]| match three {
             [(_, before), _, (_, after)] => (after.saturating_sub(*before) << 20) / now.saturating_sub(*before).max(1),
@@ -55,8 +55,8 @@ impl Arrivals {
         }
     }
 
-    /// How long the message of this number, and all before it that wait, has waited at second `now`. Whoever asks has
-    /// passed the messages before it.
+    /// How long the message of this number, and all earlier ones that wait, have waited at second `now`. Forgets marks
+    /// of earlier messages.
     pub fn age(&mut self, number: u64, now: u64) -> Age {
         while self.marks.front().is_some_and(|(next, _)| *next <= number) {
             self.marks.pop_front();
@@ -64,7 +64,7 @@ impl Arrivals {
         match (self.first, self.marks.front()) {
             (Some((next, at)), _) if number < next => Age::AtLeast(now.saturating_sub(at)),
             (_, Some((_, at))) => Age::Known(now.saturating_sub(*at)),
-            // It came after the last look.
+            // The message arrived after the last observation.
             (_, None) => Age::Known(0),
         }
     }

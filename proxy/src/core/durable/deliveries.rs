@@ -1,27 +1,27 @@
-//! How durable listeners deliver, as it is reported.
+//! The delivery states of durable listeners, as reported.
 
 use std::collections::BTreeMap;
 
 use proxy_api::{Delivery, ListenerId};
 
-/// The delivery of each live durable listener that was looked at. The log has the notices.
+/// The delivery state of each observed live durable listener. The log has the notices.
 #[derive(Debug, Default)]
 pub struct Deliveries(BTreeMap<ListenerId, Delivery>);
 
 impl Deliveries {
-    /// How a listener delivers; `None`: it is not durable, or was not looked at yet.
+    /// How a listener delivers; `None`: it is not durable, or was not observed yet.
     #[must_use]
     pub fn of(&self, id: &ListenerId) -> Option<Delivery> {
         self.0.get(id).copied()
     }
 
-    /// This listener is gone.
+    /// Forgets a listener that is gone.
     pub fn forget(&mut self, id: &ListenerId) {
         self.0.remove(id);
     }
 
-    /// Takes what is seen of all live durable listeners; other listeners are forgotten. Returns the listeners that
-    /// deliver in another way than before.
+    /// Takes the states of all live durable listeners; other listeners are forgotten. Returns the listeners whose state
+    /// has changed.
     pub fn observe(&mut self, seen: &BTreeMap<&ListenerId, Delivery>) -> Vec<ListenerId> {
         let mut changed: Vec<ListenerId> = self.0.keys().filter(|id| !seen.contains_key(*id)).cloned().collect();
         self.0.retain(|id, _| seen.contains_key(id));

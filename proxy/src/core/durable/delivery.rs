@@ -32,7 +32,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// The word.
+    /// The label value of the state.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ pub struct Look {
     pub sink_fails: bool,
     /// Messages that the sink does not have.
     pub backlog: u64,
-    /// Age of the oldest of them, in seconds.
+    /// Age of the oldest message that the sink does not have, in seconds.
     pub oldest_seconds: u64,
     /// Messages that found no room, since the start.
     pub without_room: u64,
@@ -80,11 +80,11 @@ pub struct Look {
     pub store_fails: bool,
 }
 
-/// What is remembered of one log of a listener between observations.
+/// The state of one log of a listener between observations.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     last: Look,
-    /// When the first observation was.
+    /// Time of the first observation.
     began: Option<u64>,
     /// When the sink last took a message or had all; `None`: not since the first observation.
     moved: Option<u64>,
@@ -117,7 +117,7 @@ impl Watch {
         }
         self.last = look;
         let is_silent = now.saturating_sub(self.moved.unwrap_or(began)) >= STALLED_AFTER;
-        // After a start, it is not known since when the sink takes nothing: the age of the waiting messages tells.
+        // After a start, it is unknown since when the sink has taken nothing: the age of the waiting messages tells.
         let waits_since_before = self.moved.is_none() && look.sink_fails && look.oldest_seconds >= STALLED_AFTER;
         if look.store_fails || now < self.failed_until {
             Delivery::StoreFailed
@@ -133,7 +133,7 @@ impl Watch {
     }
 }
 
-/// What is remembered of all logs of a listener that send, in the order of their lanes.
+/// The state of all logs of a listener that send, in the order of their lanes.
 #[derive(Clone, Debug, Default)]
 pub struct Watches(Vec<Watch>);
 
@@ -141,7 +141,7 @@ impl Watches {
     /// The delivery state of the listener at `now`, which is that of its worst lane, and that lane. Call it about once a
     /// second with an observation of each.
     pub fn see(&mut self, looks: &[Look], now: u64) -> (Delivery, usize) {
-        // A lane that is new has the time that the listener has had.
+        // A new lane has the same time as the listener's other lanes.
         let like_others = self.0.first().cloned().unwrap_or_default();
         self.0.resize(looks.len(), like_others);
         let watched = self.0.iter_mut().zip(looks).enumerate();
@@ -150,7 +150,7 @@ impl Watches {
     }
 }
 
-/// What metrics and documents show of a durable listener, about a second old.
+/// The data about a durable listener for metrics and documents, about a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Its delivery state.
@@ -177,7 +177,7 @@ pub struct Seen {
     pub dropped: Vec<(&'static str, u64)>,
     /// Connections of clients that were closed, by reason.
     pub closed: Vec<(&'static str, u64)>,
-    /// Messages that were put aside as dead letters.
+    /// Messages that became dead letters.
     pub dead_lettered: u64,
     /// Datagrams that the kernel dropped before they were read.
     pub kernel_drops: u64,
@@ -185,7 +185,7 @@ pub struct Seen {
     pub short_reads: u64,
     /// Panics while taking messages: each ended one connection, or restarted the socket of a listener.
     pub panics: u64,
-    /// Messages that damage or removal of the log has cost.
+    /// Messages that were lost by damage or removal of the log.
     pub lost: u64,
     /// Syncs of messages.
     pub syncs: u64,
@@ -193,7 +193,7 @@ pub struct Seen {
     pub sync_time: Duration,
     /// Number of lanes that send.
     pub lanes: u64,
-    /// Why the log is not safe, or why the sink took no message since it took its last one.
+    /// Why the log is not safe, or why the sink has taken no message since its last one.
     pub error: Option<String>,
 }
 

@@ -1,6 +1,6 @@
-//! Which logs of a listener that is gone send next.
+//! Which logs of a removed listener send next.
 
-/// What logs have left whose drain has ended: their sink has all, or the time is over.
+/// The remainder of logs whose drain has ended: their sink has all messages, or the time is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Messages that the sink does not have.
@@ -10,8 +10,8 @@ pub struct Drained {
 }
 
 impl Drained {
-    /// Whether the next logs send now. They would overtake messages that wait. A stream that lacks messages was closed as
-    /// the time was over, and what it lacks is told only while it is among the logs.
+    /// Whether the next logs send now. They would overtake messages that wait. A stream that lacks messages was closed
+    /// as the time was over, and these are reported only while it is among the logs.
     #[must_use]
     pub const fn is_complete(self) -> bool {
         self.backlog == 0 && self.unpublished == 0

@@ -1,11 +1,11 @@
-//! When a proxy that only drains its folder may end, and what it leaves behind.
+//! When a proxy that only drains its folder may exit, and what it leaves behind.
 
 use proxy_api::{Listener, Store};
 
 /// The most logs that the remainder names.
 const NAMED: usize = 8;
 
-/// Who owns the messages of a log.
+/// The owner of the messages of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
     /// No configuration has arrived yet.
@@ -17,7 +17,7 @@ pub enum Owner {
     Nobody,
 }
 
-/// A log in the folder, and what was last known of it.
+/// A log in the folder, with its last known state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// The folder of the log, within the folder of all logs.
@@ -26,13 +26,13 @@ pub struct Left {
     pub messages: Option<u64>,
     /// Dead letters at the start.
     pub letters: u64,
-    /// Dead letters since the start.
+    /// Messages that became dead letters since the start.
     pub put_aside: u64,
     /// Messages that could not be read.
     pub lost: u64,
     /// The damage in its folder at the end, in words.
     pub damage: Option<String>,
-    /// Who owns the messages.
+    /// The owner of the messages.
     pub owner: Owner,
 }
 
@@ -42,7 +42,7 @@ impl Left {
         self.messages == Some(0)
     }
 
-    /// What is left of it, in words; `None` if nothing is.
+    /// The remainder of the log, in words; `None` if there is none.
     fn words(&self) -> Option<String> {
         let messages = match (self.owner, self.messages) {
             (_, Some(0)) => None,
@@ -64,8 +64,8 @@ impl Left {
     }
 }
 
-/// Whether a listener keeps messages in a folder. What a listener with a stream has left in its folder is sent by a proxy
-/// that takes messages, and not by one that only drains.
+/// Whether a listener keeps messages in a folder. The remainder in the folder of a listener with a stream is sent by a
+/// proxy that takes messages, and not by one that only drains.
 #[must_use]
 pub fn has_folder(listener: &Listener) -> bool {
     listener.durable.as_ref().is_some_and(|durable| matches!(durable.store, Store::Disk { .. }))
@@ -77,7 +77,7 @@ pub fn is_over(logs: &[Left]) -> bool {
     logs.iter().all(|log| log.is_sent() || log.owner == Owner::Nobody)
 }
 
-/// What is left in the folder, in words; `None` if the folder may be removed.
+/// The remainder in the folder, in words; `None` if the folder may be removed.
 #[must_use]
 pub fn remainder(logs: &[Left]) -> Option<String> {
     let words: Vec<String> = logs.iter().filter_map(Left::words).collect();

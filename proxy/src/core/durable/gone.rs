@@ -1,10 +1,10 @@
-//! How many messages were lost with folders of a log that others removed while the log was in use.
+//! Counts messages that were lost with folders of a log that others removed while the log was in use.
 
-/// The messages of one log that were in folders that were removed, over all stores that it has had.
+/// The messages of one log in removed folders, over all its stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gone {
     messages: u64,
-    /// Those of them that were in the folder of the present store; `None`: that is there, as far as is known.
+    /// Those in the folder of the present store; `None`: that folder exists, as far as is known.
     of_present: Option<u64>,
 }
 
@@ -15,15 +15,15 @@ impl Gone {
         self.messages
     }
 
-    /// The folder of the present store was removed, and so many messages wait in it.
+    /// Notes that the folder of the present store was removed while `waiting` messages wait in it.
     pub fn lose(&mut self, waiting: u64) {
         let counted = self.of_present.unwrap_or(0);
         self.messages += waiting.saturating_sub(counted);
         self.of_present = Some(waiting.max(counted));
     }
 
-    /// The present store has ended, with so many messages in it: another one takes its place. In a folder that was removed,
-    /// those are lost, too, that came after the removal was seen.
+    /// Notes that the present store has ended with `waiting` messages: another one replaces it. In a removed folder,
+    /// messages that came after the removal was noticed are lost, too.
     pub fn end(&mut self, waiting: u64) {
         if self.of_present.is_some() {
             self.lose(waiting);

@@ -1,14 +1,14 @@
-//! What is logged when an intake of messages ends though it should keep running. It restarts after a pause, so one
+//! Log lines about an intake of messages that ends though it should keep running. It restarts after a pause, so one
 //! that always ends would be logged once a second.
 
 use std::{cell::Cell, fmt::Display};
 
 use crate::core::logging::pace::Pace;
 
-/// The pause before it restarts, in seconds.
+/// The pause before an intake restarts, in seconds.
 pub const PAUSE: u64 = 1;
 
-/// The ends of what takes the messages of one listener, at all of its sockets.
+/// The ends of the intakes of one listener, at all of its sockets.
 #[derive(Debug, Default)]
 pub struct IntakeEnds {
     panics: Cell<u64>,
@@ -18,7 +18,7 @@ pub struct IntakeEnds {
 }
 
 impl IntakeEnds {
-    /// How often it panicked.
+    /// How often an intake panicked.
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.panics.get()
@@ -32,7 +32,7 @@ impl IntakeEnds {
     }
 
     /// The line about panics that no line has reported, if one is due at second `now`: the last ones of a flood would
-    /// wait for the next one. Those of the last seconds of a listener have no line, only the metric.
+    /// wait for the next one. Those in the last seconds of a listener get no line, only the metric.
     #[must_use]
     pub fn rest(&self, now: u64) -> Option<String> {
         self.panics_told.rest(now, self.panics.get()).map(panics)

@@ -1,4 +1,4 @@
-//! What durable listeners have for their sinks, as the admin address and the operator are told.
+//! The lag of durable listeners, as reported to the admin address and the operator.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -6,10 +6,10 @@ use proxy_api::{Lag, ListenerId, LiveSessions, MAX_LAGS, Selection};
 
 use crate::core::durable::delivery::Seen;
 
-/// What was seen of a listener.
+/// The lag from the data about a listener.
 #[must_use]
 pub fn of(id: &ListenerId, seen: &Seen) -> Lag {
-    // Metrics have these two apart.
+    // Metrics count these two separately.
     let others = [("KernelDrops", seen.kernel_drops), ("Lost", seen.lost)];
     let reasons = seen.dropped.iter().copied().chain(others).filter(|(_, count)| *count > 0);
     let dropped_by_reason: BTreeMap<String, u64> = reasons.map(|(reason, count)| (reason.to_owned(), count)).collect();
@@ -30,7 +30,7 @@ pub fn of(id: &ListenerId, seen: &Seen) -> Lag {
     }
 }
 
-/// The answer to an inquiry about durable listeners. If there are too many, those that deliver worst are told.
+/// The answer to an inquiry about durable listeners. If there are too many, those that deliver worst are listed.
 #[must_use]
 pub fn answer(mut all: Vec<Lag>, selection: &Selection) -> LiveSessions {
     all.retain(|lag| selection.has(&lag.listener, None));

@@ -1,4 +1,4 @@
-//! The files of the logs of a listener on disk: which there are, and what is damaged.
+//! The files of the logs of a listener on disk, and damage of these.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,9 @@ use durable_core::{
     lanes::{self, Generation},
 };
 
-/// The names of the files of all logs start with this.
+/// The prefix of the file names of all logs.
 pub const PREFIX: &str = "log-";
-/// What follows the prefix of a log in the names of the files of its dead letters.
+/// The part after the prefix of a log in the names of the files of its dead letters.
 pub const LETTERS: &str = "dead-";
 
 /// The generations that have dead letters in a folder with files of these names. `None`: there is no log.
@@ -20,13 +20,13 @@ pub fn with_letters(names: &[String]) -> Option<BTreeSet<Generation>> {
     has_log.then(|| lanes::with_letters(names.iter().map(String::as_str), PREFIX))
 }
 
-/// The name of a damaged part of a log, or of dead letters, that is kept among files of these names.
+/// The name of a damaged part of a log, or of dead letters, among files of these names.
 pub fn damaged_part(names: impl IntoIterator<Item = String>) -> Option<String> {
     let is_damaged = |name: &str| name.rsplit_once('.').is_some_and(|(_, extension)| extension == "damaged");
     names.into_iter().find(|name| name.starts_with(PREFIX) && is_damaged(name))
 }
 
-/// What is damaged of logs, in words, by what they reported while all of them were read; `None`: nothing.
+/// Describes the damage that logs reported while all of them were read; `None`: none.
 #[must_use]
 pub fn damage(reported: &[Reported]) -> Option<String> {
     reported.iter().find_map(|reported| match reported {
@@ -41,7 +41,7 @@ pub fn damage(reported: &[Reported]) -> Option<String> {
     })
 }
 
-/// What was repaired in logs while they were opened, by what they reported: who opens them again may not hear of it.
+/// The repairs that logs reported while they were opened: they may not be reported again at the next opening.
 #[must_use]
 pub fn repairs(reported: Vec<Reported>) -> Vec<StoreEvent> {
     let repair = |reported| match reported {

@@ -20,8 +20,8 @@ pub struct Need {
 
 /// The wanted logs that find no room beside others, with the reasons. `open` has the most bytes of each open log, and
 /// `held` the bytes that logs have on the disk, open or not: a removed listener leaves some. A log that asks for fewer
-/// bytes than it may have leaves the rest to all, except what is on the disk. Otherwise, logs get room in their order,
-/// within the share of their namespace, and an open log that finds no room for more bytes keeps what it has.
+/// bytes than its bound frees the rest for all, except its bytes on the disk. Otherwise, logs get room in their order,
+/// within the share of their namespace, and an open log that finds no room for more bytes keeps its bound.
 #[must_use]
 pub fn without_room(
     room: u64,
@@ -58,7 +58,7 @@ pub fn without_room(
     failed
 }
 
-/// What each log takes of the room: the most bytes that it may have, or those that it has on the disk if they are more.
+/// The bytes of the room that each log takes: its bound, or its bytes on the disk if they are more.
 fn taken<'a>(
     open: &'a BTreeMap<ListenerId, u64>,
     held: &'a BTreeMap<ListenerId, u64>,
@@ -136,7 +136,7 @@ mod tests {
         failed_beside(&[], open, wanted, said)
     }
 
-    /// The same beside logs that have so many bytes on the disk.
+    /// Like `failed`, beside logs that have this many bytes on the disk.
     fn failed_beside(
         held: &[(&str, &str, u64)],
         open: &[(&str, &str, u64)],

@@ -1,20 +1,20 @@
-//! When a stream that a listener has left is waited for no longer.
+//! When to stop waiting for a stream that a listener has left.
 
-/// Looks, one a second, after which it is not: what came since would wait for a server that may be gone for good.
+/// Observations, one a second, until a stream is lost: newer messages would wait for a server that may never return.
 const LOOKS: u32 = 60;
 
 /// A stream whose messages are sent before those of the store that took its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LostStream {
-    /// Looks in a row at which it failed.
+    /// Consecutive observations at which the stream failed.
     failed: u32,
-    /// The first message that its sink did not have at the last look.
+    /// The first message that its sink did not have at the last observation.
     cursor: u64,
 }
 
 impl LostStream {
-    /// Once a second: whether it is lost, now that it `fails` or does not, and the sink has all messages before `cursor`. A
-    /// server that restarts is waited for, and so is one that takes no messages but still gives them.
+    /// Observes the stream once a second, and returns whether it is lost. It `fails` or not, and the sink has all
+    /// messages before `cursor`. A server that restarts is waited for, as is one that only delivers messages.
     #[must_use]
     pub fn see(&mut self, fails: bool, cursor: u64) -> bool {
         let moves = std::mem::replace(&mut self.cursor, cursor) != cursor;

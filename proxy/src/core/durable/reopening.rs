@@ -1,31 +1,31 @@
-//! When the store of a log that does not work is opened again.
+//! When to reopen the store of a log that does not work.
 
-/// What is seen of a store, once a second.
+/// The state of a store, observed once a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Whether the store that takes its place takes long to open; `None`: none does.
+    /// Whether the store that replaces it takes long to open; `None`: none is being opened.
     pub late: Option<bool>,
-    /// Whether it could not be opened, or is closed for another reason.
+    /// Whether the store could not be opened, or is closed for another reason.
     pub fails: bool,
-    /// Whether what runs it has ended by itself.
+    /// Whether the thread of the store has ended by itself.
     pub has_ended: bool,
 }
 
-/// What is due then.
+/// The action that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// To say that it takes long.
+    /// Report that opening takes long.
     TellLate,
-    /// To open it again.
+    /// Open the store again.
     Open,
-    /// To say that it has ended, and open it again.
+    /// Report that the thread has ended, and open the store again.
     OpenEnded,
-    /// To see whether its folder is there.
+    /// Check whether the folder exists.
     FindFolder,
 }
 
 impl Look {
-    /// What is due. `None`: nothing, as it is being opened.
+    /// The action that is due. `None`: nothing, as the store is being opened.
     #[must_use]
     pub const fn due(self) -> Option<Due> {
         match self {

@@ -1,5 +1,4 @@
-//! What became of the messages of a listener at its sink, and when the log of the process says so. Times are seconds of the
-//! process clock.
+//! The fate of a listener's messages at its sink, and when it is logged. Times are seconds of the process clock.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,7 +7,7 @@ use std::{
 
 use crate::core::logging::pace::Pace;
 
-/// What was sent, over all senders of a listener. Each lane has one at a time.
+/// Counts of sent messages, over all senders of a listener. Each lane has one at a time.
 #[derive(Debug, Default)]
 pub struct Sent {
     delivered: Cell<u64>,
@@ -16,13 +15,13 @@ pub struct Sent {
     /// Messages that the sink will never take.
     refused: Cell<u64>,
     refusals: Pace,
-    /// What became of the last one, and why, in words.
+    /// The fate of the last refused message, and the reason, in words.
     last_refusal: RefCell<(String, String)>,
     /// Messages of each lane that the sink took, or will never take.
     taken: RefCell<BTreeMap<usize, u64>>,
-    /// Why the sink took no message of a lane, since it took its last one.
+    /// Why the sink has taken no message of a lane since its last one.
     errors: RefCell<BTreeMap<usize, String>>,
-    /// The last reason that the log has.
+    /// The last reason in the log.
     told: RefCell<Option<String>>,
     /// How often the sink took no message.
     ended: Cell<u64>,
@@ -60,19 +59,19 @@ impl Sent {
         self.errors.borrow().contains_key(&lane)
     }
 
-    /// Why the sink took no message of this lane since it took its last one, or else of another lane.
+    /// Why the sink has taken no message of this lane since its last one, or else of another lane.
     #[must_use]
     pub fn error(&self, lane: usize) -> Option<String> {
         let errors = self.errors.borrow();
         errors.get(&lane).or_else(|| errors.values().next()).cloned()
     }
 
-    /// Forgets why the sink took no messages of lanes beyond so many.
+    /// Forgets the errors of lanes beyond this number.
     pub fn keep(&self, lanes: usize) {
         self.errors.borrow_mut().retain(|lane, _| *lane < lanes);
     }
 
-    /// Why the sink takes no messages of this lane, if it takes none and the log does not say so yet. From now on it does.
+    /// Takes the reason why the sink takes no messages of this lane, unless it is logged. It then counts as logged.
     #[must_use]
     pub fn untold(&self, lane: usize) -> Option<String> {
         let error = self.errors.borrow().get(&lane).cloned()?;
@@ -81,8 +80,8 @@ impl Sent {
         (!is_told).then_some(error)
     }
 
-    /// The sink takes no messages of a lane at `now`. Returns a warning if there is one: each reason is said once until the
-    /// sink takes messages of each lane again.
+    /// Notes that the sink takes no messages of a lane at `now`. Returns a warning if there is one: each reason is
+    /// logged once until the sink takes messages of each lane again.
     #[must_use]
     pub fn ended(&self, lane: usize, error: &str, now: u64) -> Option<String> {
         self.ended.set(self.ended.get() + 1);
@@ -96,8 +95,8 @@ impl Sent {
         Some(format!("{error}; messages stay in the log, will retry"))
     }
 
-    /// The sink has so many messages of a lane more. Returns a line for the log if it says that the sink takes none, and the
-    /// sink takes those of each lane.
+    /// Notes that the sink has taken this many more messages of a lane. Returns a line for the log if the log says that
+    /// the sink takes none, and the sink now takes those of each lane.
     #[must_use]
     pub fn took(&self, lane: usize, messages: u64) -> Option<String> {
         self.delivered.set(self.delivered.get() + messages);
@@ -109,13 +108,13 @@ impl Sent {
         self.told.take().map(|_| "the sink takes messages again".to_owned())
     }
 
-    /// So many messages are sent once more.
+    /// Counts messages that are sent once more.
     pub fn resend(&self, messages: u64) {
         self.resent.set(self.resent.get() + messages);
     }
 
-    /// The sink refuses so many messages of a lane at `now`. What becomes of them, and the reason, are words for the log.
-    /// Returns a warning if one is due.
+    /// Notes that the sink refuses this many messages of a lane at `now`. Their fate and the reason are words for the
+    /// log. Returns a warning if one is due.
     #[must_use]
     pub fn refuse(&self, lane: usize, messages: u64, (fate, reason): (&str, &str), now: u64) -> Option<String> {
         self.takes(lane, messages);
@@ -124,8 +123,8 @@ impl Sent {
         self.refusals.due(now, self.refused.get()).map(|count| self.refusal(count))
     }
 
-    /// The warning about refused messages that no line has told, if one is due at `now`: the last ones of a flood would wait
-    /// for the next one.
+    /// The warning about refused messages that no line has reported, if one is due at `now`: the last ones of a flood
+    /// would wait for the next one.
     #[must_use]
     pub fn rest(&self, now: u64) -> Option<String> {
         self.refusals.rest(now, self.refused.get()).map(|count| self.refusal(count))
@@ -136,7 +135,7 @@ impl Sent {
         format!("{count} message(s) were {fate} because the sink refuses them: {reason}")
     }
 
-    /// The sink has taken these messages of a lane, or will never take them.
+    /// Counts messages of a lane that the sink has taken, or will never take.
     fn takes(&self, lane: usize, messages: u64) {
         *self.taken.borrow_mut().entry(lane).or_default() += messages;
     }

@@ -1,7 +1,7 @@
 //! Budget for bytes buffered in memory for peers that do not read.
 //!
-//! A read takes its room before it begins, because the sink may accept nothing of it. Small reads are many, and nearly
-//! all of them are written at once. Their room is a reserve of the worker, so that they touch nothing that workers share.
+//! A read takes its room before it begins, because the sink may accept none of it. Small reads are many, and nearly all
+//! of them are written at once. Their room is a reserve of the worker, so that they touch no state that workers share.
 
 use std::{
     cell::Cell,
@@ -18,13 +18,13 @@ const RESERVE_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Budget {
     taken: AtomicUsize,
-    /// The part of `taken` that is ready in reserves.
+    /// The part of `taken` that is held in reserves.
     reserved: AtomicUsize,
     limit: AtomicUsize,
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
+    /// Creates a budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { taken: AtomicUsize::new(0), reserved: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
@@ -43,7 +43,7 @@ impl Budget {
 
     /// Bytes currently held for sinks or by large reads.
     pub fn held(&self) -> usize {
-        // The two change one after the other.
+        // The two counters change one after the other.
         self.taken.load(Relaxed).saturating_sub(self.reserved.load(Relaxed))
     }
 
@@ -68,8 +68,8 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// An empty reserve of one of so many workers. The first small read fills it. Where all reserves together would be more
-    /// than a quarter of the budget, there are none: workers that read nothing would keep room from those that do.
+    /// Creates an empty reserve of one of the workers. The first small read fills it. If all reserves would exceed a
+    /// quarter of the budget, there are none: workers that read nothing would keep room from those that do.
     #[must_use]
     pub fn new(budget: Arc<Budget>, workers: usize) -> Self {
         let fits = workers.saturating_mul(RESERVE_BYTES) <= budget.limit() / 4;
@@ -95,7 +95,7 @@ impl Reserve {
         is_filled
     }
 
-    /// Ends a read of up to `bytes`. Those that are `kept` stay taken until [`Budget::give`].
+    /// Ends a read of up to `bytes`. The `kept` bytes stay taken until [`Budget::give`].
     pub fn keep(&self, bytes: usize, kept: usize) {
         if bytes > self.most {
             self.budget.give(bytes - kept);
@@ -231,8 +231,8 @@ mod tests {
     }
 
     proptest! {
-        /// Three workers read, one read each at a time, sinks take what was kept, and the limit changes. What does not
-        /// fit is refused and takes nothing, what fits is not refused, and nothing is lost or counted twice.
+        /// Three workers read, one read each at a time, sinks take kept bytes, and the limit changes. Reads that do not
+        /// fit are refused and take nothing, reads that fit are not refused, and no byte is lost or counted twice.
         #[test]
         fn what_is_taken_stays_within_the_limit_and_all_of_it_comes_back(
             limit in 0..=24 * RESERVE_BYTES,

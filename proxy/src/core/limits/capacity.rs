@@ -1,4 +1,4 @@
-//! What fits into the memory of the process: sessions, handshakes, buffered bytes, worker threads.
+//! The bounds that the memory of the process allows: sessions, handshakes, buffered bytes, worker threads.
 
 use std::{
     num::NonZeroUsize,
@@ -33,22 +33,21 @@ pub const FLOW_PLACES: usize = 1;
 const PROCESS_BYTES: u64 = 24 << 20;
 /// Memory of a worker thread without sessions, in bytes: its buffers for reads and for batches of datagrams, and its stack.
 const WORKER_BYTES: u64 = 3 << 20;
-/// Sessions get at least this part of the memory, however little that leaves: a proxy that accepts no session is
-/// useless.
+/// The least part of the memory for sessions, however little that leaves: a proxy that accepts no session is useless.
 const LEAST_PART: u64 = 8;
-/// Buffered bytes get no more than this part of the memory.
+/// The most part of the memory for buffered bytes.
 const HELD_PART: u64 = 4;
-/// Messages of durable listeners that have not ended, or wait for a log, get this part of the memory, and those of streams
-/// that wait for sinks as much,
+/// The part of the memory for messages of durable listeners that are incomplete, or wait for a log. Those of streams
+/// that wait for sinks have as much.
 const MESSAGE_PART: u64 = 8;
 /// The least memory for these messages, in bytes: the longest message has 1 MiB.
 const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
 /// The most memory for these messages, in bytes.
 const MOST_MESSAGE_BYTES: u64 = 64 << 20;
 
-/// What sessions with agents grant and keep gets this part of the memory.
+/// The part of the memory for bytes that sessions with agents grant and keep.
 const TUNNEL_PART: u64 = 4;
-/// The least memory for these sessions, in bytes: one of them alone has windows with which it is quick.
+/// The least memory for these sessions, in bytes: it allows one session windows for full speed.
 const LEAST_TUNNEL_BYTES: u64 = 8 << 20;
 /// The most memory for these sessions, in bytes.
 const MOST_TUNNEL_BYTES: u64 = 256 << 20;
@@ -60,20 +59,20 @@ const TCP_PART: usize = 4;
 /// TCP sessions leave this part of their room to UDP flows, idle or not.
 const FLOW_PART: usize = 4;
 /// Flows of a source with many flows, and TCP sessions, leave this part of the room for flows free. A source with few
-/// flows gets a place there at once, and a flow of another source gives way.
+/// flows gets a place there at once, and a flow of another source is evicted.
 const SPARE_PART: usize = 16;
-/// The most places that are left free this way. Each is free again a moment later, when the worker has ended the flow
-/// that gave way.
+/// The most places that are left free this way. Each is free again a moment later, when the worker has ended the
+/// evicted flow.
 const MOST_SPARE: usize = 64;
 /// The most UDP flows of a process without a limit of memory or sessions; they take at most 640 MiB.
 const MOST_FLOWS: usize = 1 << 16;
-/// UDP flows leave this part of the local ports to other programs of the pod, to questions to name servers, and to flows
-/// that have given way and whose sockets are closed a moment later.
+/// UDP flows leave this part of the local ports to other programs of the pod, to queries to name servers, and to
+/// evicted flows, whose sockets are closed a moment later.
 const OTHER_PORTS_PART: usize = 8;
-/// Flows give way to new ones when no more than this part of their room is left, because the file of an evicted flow is
-/// freed only a moment later.
+/// Flows are evicted for new ones when no more than this part of their room is left, because the file of an evicted
+/// flow is freed only a moment later.
 const EARLY_PART: usize = 8;
-/// Most flows that give way early. A worker receives no more datagrams before it closes the files of evicted flows.
+/// Most flows that are evicted early. A worker receives no more datagrams before it closes the files of evicted flows.
 const MAX_EARLY_EVICTIONS: usize = 256;
 
 /// Handshakes get no more than this part of the sessions.
@@ -88,8 +87,8 @@ const FEW_WORKERS: usize = 2;
 /// Shards are opened while no more than this part of the files is in use.
 const SHARD_PART: usize = 8;
 
-/// Most bytes of messages that have not ended or wait for a log, over all durable listeners of a process with this memory
-/// limit in bytes, if any. Those of streams that wait for sinks have as many.
+/// Most bytes of messages that are incomplete or wait for a log, over all durable listeners of a process with this
+/// memory limit in bytes, if any. Those of streams that wait for sinks have as many.
 #[must_use]
 pub fn message_bytes(memory: Option<u64>) -> usize {
     let part = memory.map_or(MOST_MESSAGE_BYTES, |memory| memory / MESSAGE_PART);
@@ -99,28 +98,28 @@ pub fn message_bytes(memory: Option<u64>) -> usize {
 /// Memory of messages of durable listeners.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    /// Of those that have not ended.
+    /// Memory of incomplete messages.
     pub partial: Arc<Partials>,
-    /// Of those of streams that wait for sinks.
+    /// Memory of messages of streams that wait for sinks.
     pub waiting: Arc<Partials>,
 }
 
 impl Messages {
-    /// The memory of a process with this memory limit in bytes, if any.
+    /// Creates the memory in a process with this memory limit in bytes, if any.
     #[must_use]
     pub fn new(memory: Option<u64>) -> Self {
         let part = || Arc::new(Partials::new(message_bytes(memory)));
         Self { partial: part(), waiting: part() }
     }
 
-    /// Whether there is a listener that takes messages, or has a stream.
+    /// Whether a listener takes messages, or has a stream.
     #[must_use]
     pub fn is_used(&self) -> bool {
         self.partial.is_used() || self.waiting.is_used()
     }
 
-    /// Adapts to this memory limit, and returns the memory for all else: while there are such listeners, their messages have
-    /// theirs for themselves.
+    /// Adapts to this memory limit, and returns the memory for everything else: while there are such listeners, memory
+    /// is reserved for their messages.
     #[must_use]
     pub fn beside(&self, memory: Option<u64>) -> Option<u64> {
         let (bytes, parts) = (message_bytes(memory), [&self.partial, &self.waiting]);
@@ -139,7 +138,7 @@ pub fn tunnel_bytes(memory: Option<u64>) -> u64 {
     part.clamp(LEAST_TUNNEL_BYTES, MOST_TUNNEL_BYTES)
 }
 
-/// Memory of the sessions with agents. Their thread follows it.
+/// Memory of the sessions with agents. Their thread polls it.
 #[derive(Debug)]
 pub struct TunnelMemory {
     bytes: AtomicU64,
@@ -147,13 +146,13 @@ pub struct TunnelMemory {
 }
 
 impl TunnelMemory {
-    /// The memory of a process with this memory limit in bytes, if any, to which no agent can connect yet.
+    /// Creates the memory in a process with this memory limit in bytes, if any. No agent can connect yet.
     #[must_use]
     pub fn new(memory: Option<u64>) -> Self {
         Self { bytes: AtomicU64::new(tunnel_bytes(memory)), is_used: AtomicBool::default() }
     }
 
-    /// From now on agents can connect.
+    /// Allows agents to connect from now on.
     pub fn begin(&self) {
         self.is_used.store(true, Relaxed);
     }
@@ -164,13 +163,13 @@ impl TunnelMemory {
         self.is_used.load(Relaxed)
     }
 
-    /// The bytes.
+    /// The size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// Adapts to this memory limit, and returns the bytes that all else has to leave: none before agents can connect.
+    /// Adapts to this memory limit, and returns the bytes reserved: none before agents can connect.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> u64 {
         let bytes = tunnel_bytes(memory);
@@ -211,10 +210,10 @@ impl Capacity {
         self.sessions.map_or(usize::MAX, |sessions| sessions.saturating_mul(SESSION_PLACES))
     }
 
-    /// How many of the places UDP flows may take, where the system has this many local ports for sockets that name none
-    /// ([`super::local_ports`]); absent: ports are no bound. The socket of each flow takes a port. If ports ran out, every
-    /// new flow would fail, whatever its source; if places run out, flows give way. A flow to an agent has no socket, but
-    /// counts as well: a flow has its place before it is known where it leads.
+    /// How many of the places UDP flows may take, if the system has this many local ports for sockets that name none
+    /// ([`super::local_ports`]); absent: ports are no bound. The socket of each flow takes a port. If ports ran out,
+    /// every new flow would fail, whatever its source; if places run out, flows are evicted. A flow to an agent has no
+    /// socket, but counts as well: a flow has its place before its destination is known.
     #[must_use]
     pub fn flow_places(&self, local_ports: Option<usize>) -> usize {
         let places = self.places();
@@ -243,14 +242,14 @@ impl Capacity {
 pub struct FlowBounds {
     /// The most flows; the rest is for TCP sessions.
     pub most: usize,
-    /// Flows that do not give way to TCP sessions.
+    /// Flows that are not evicted for TCP sessions.
     pub kept: usize,
     /// Room that TCP sessions leave free beyond these flows, once there are this many.
     pub spare: usize,
 }
 
 impl FlowBounds {
-    /// The bounds when flows may take `places`, and `others` of `files` are in use for something else than sessions and
+    /// The bounds if flows may take `places`, and `others` of `files` are in use for other things than sessions and
     /// flows, such as listeners.
     #[must_use]
     pub fn of(places: usize, files: usize, others: usize) -> Self {
@@ -261,9 +260,9 @@ impl FlowBounds {
     }
 
     /// Room that a new flow must leave free, at this number of flows. A light flow comes from a source with few flows,
-    /// to which the flows of another source give way. `None`: a connection waits, and gets what flows have given up.
-    /// Connections leave [`Self::kept`] flows. Among so few, a source with many flows still replaces its own: the new
-    /// flow takes a spare place, and an older flow gives way.
+    /// for which the flows of another source are evicted. `None`: a connection waits, and gets the room that flows have
+    /// given up. Connections leave [`Self::kept`] flows. Among so few, a source with many flows still replaces its own:
+    /// the new flow takes a spare place, and an older flow is evicted.
     #[must_use]
     pub fn left_by_flow(&self, flows: usize, is_light: bool, is_awaited: bool) -> Option<usize> {
         match (is_light, is_awaited) {
@@ -274,8 +273,8 @@ impl FlowBounds {
         }
     }
 
-    /// Flows that stay when others give way to a refused flow, see [`Self::left_by_flow`]. What they give up may go to
-    /// a connection, even one that arrives a moment later. Without spare places, no flow can be replaced otherwise.
+    /// Flows that stay when others are evicted for a refused flow, see [`Self::left_by_flow`]. Their room may go to a
+    /// connection, even one that arrives a moment later. Without spare places, no flow can be replaced otherwise.
     #[must_use]
     pub fn left_to_flows(&self, is_light: bool, is_awaited: bool) -> usize {
         if is_light || self.spare == 0 && !is_awaited { 0 } else { self.kept }
@@ -287,7 +286,7 @@ impl FlowBounds {
         self.spare.min(flows)
     }
 
-    /// Whether a flow should give way to the next one, at this number of flows, when `free` more fit into the process.
+    /// Whether to evict a flow for the next one, at this number of flows, when `free` more fit into the process.
     #[must_use]
     pub fn is_short(&self, flows: usize, free: usize) -> bool {
         self.most.saturating_sub(flows).min(free) < (self.most / EARLY_PART).min(MAX_EARLY_EVICTIONS)

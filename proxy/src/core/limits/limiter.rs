@@ -301,7 +301,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Keeps the slot until [`Limiter::leave`] releases it, for who knows the limiter and the source anyway.
+    /// Keeps the slot until [`Limiter::leave`] releases it, for a caller that knows the limiter and the source anyway.
     pub fn keep(mut self) {
         self.limiter = None;
     }
@@ -384,7 +384,7 @@ impl Drop for Waiting {
     }
 }
 
-/// The source of the datagrams from an address, where flows give way by source: the IPv4 address, or the IPv6 /64. The
+/// The source of the datagrams from an address, if flows are evicted by source: the IPv4 address, or the IPv6 /64. The
 /// sender of a datagram may name any address of its /64.
 #[must_use]
 pub fn network(source: IpAddr) -> IpAddr {

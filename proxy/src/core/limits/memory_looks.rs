@@ -1,9 +1,9 @@
-//! When the memory limit of the process is read again: Kubernetes may change it while the process runs.
+//! When to read the memory limit of the process again: Kubernetes may change it while the process runs.
 
-/// Pause between two looks at the limit, in seconds.
+/// Pause between two reads of the limit, in seconds.
 const EVERY: u64 = 10;
 
-/// When the next look is due.
+/// When the next read is due.
 #[derive(Debug)]
 pub struct MemoryLooks {
     /// In seconds of the process clock.
@@ -11,14 +11,14 @@ pub struct MemoryLooks {
 }
 
 impl MemoryLooks {
-    /// The first look is due one pause after `now` (seconds of the process clock): a process that starts has just read
-    /// the limit.
+    /// Schedules the first read one pause after `now` (seconds of the process clock): a process that starts has just
+    /// read the limit.
     #[must_use]
     pub const fn new(now: u64) -> Self {
         Self { due: now.saturating_add(EVERY) }
     }
 
-    /// Whether a look is due at `now`. The next one is due one pause later.
+    /// Whether a read is due at `now`. The next one is due one pause later.
     pub const fn take_due(&mut self, now: u64) -> bool {
         let is_due = now >= self.due;
         if is_due {

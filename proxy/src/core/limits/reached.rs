@@ -1,4 +1,4 @@
-//! Listeners that lately refused sessions, or whose DNS names lately waited for their lookups, because the share of
+//! Listeners that recently refused sessions, or whose DNS names recently waited for their lookups, because the share of
 //! their namespace was used up.
 
 use std::{
@@ -9,8 +9,8 @@ use std::{
 
 use proxy_api::{ListenerId, ReachedLimit};
 
-/// Seconds without a refusal, or a long wait, after which a limit no longer counts as reached. So long, because each
-/// change is reported to the operator.
+/// Seconds without a refusal, or a long wait, after which a limit no longer counts as reached. This is long because
+/// each change is reported to the operator.
 pub const LASTS: u64 = 60;
 
 /// The limits that count as reached.
@@ -23,24 +23,24 @@ pub struct Reached {
 
 #[derive(Debug)]
 struct Refusals {
-    /// Number of refusals at the last look.
+    /// Number of refusals at the last observation.
     count: u64,
-    /// Time of the look that found the last refusal, in seconds of the process clock.
+    /// Time of the observation that found the last refusal, in seconds of the process clock.
     at: u64,
     is_told: bool,
 }
 
-/// What has changed about the limit of a listener.
+/// A change of the limit that a listener has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It counts as reached.
+    /// The limit now counts as reached.
     Reached,
-    /// It counts as reached no more.
+    /// The limit no longer counts as reached.
     Left,
 }
 
 impl Reached {
-    /// The limit that a listener has reached. A session that is refused is worse than a name that waits.
+    /// The limit that a listener has reached. A refused session is worse than a name that waits.
     #[must_use]
     pub fn of(&self, id: &ListenerId) -> Option<ReachedLimit> {
         if self.refusals.get(id).is_some_and(|refusals| refusals.is_told) {
@@ -49,7 +49,7 @@ impl Reached {
         self.lookups.contains(id).then_some(ReachedLimit::Lookups)
     }
 
-    /// This listener is gone. While it is retired, its refusals stay known: it comes back with its counters.
+    /// Forgets a listener that is gone. While it is retired, its refusals stay known: it may return with its counters.
     pub fn forget(&mut self, id: &ListenerId) {
         if let Some(refusals) = self.refusals.get_mut(id) {
             refusals.is_told = false;
@@ -57,8 +57,8 @@ impl Reached {
         self.lookups.remove(id);
     }
 
-    /// Takes the number of refusals of a live listener at `now` (seconds of the process clock). Returns whether it begins
-    /// or ceases to count.
+    /// Takes the number of refusals of a live listener at `now` (seconds of the process clock). Returns whether the
+    /// limit begins or ceases to count as reached.
     pub fn observe(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
         if count == 0 {
             self.refusals.remove(id);
@@ -76,8 +76,8 @@ impl Reached {
         Some(Change::Left)
     }
 
-    /// Takes how long ago a lookup of the namespace of a live listener with names last waited too long. Returns whether
-    /// the lookups begin or cease to count as used up.
+    /// Takes how long ago a lookup of a live listener's namespace last waited too long. Returns whether the lookups
+    /// begin or cease to count as used up.
     pub fn observe_lookups(&mut self, id: &ListenerId, since_long_wait: Option<Duration>) -> Option<Change> {
         if since_long_wait.is_some_and(|ago| ago.as_secs() < LASTS) {
             return (!self.lookups.contains(id) && self.lookups.insert(id.clone())).then_some(Change::Reached);

@@ -1,4 +1,4 @@
-//! The room of the process for TCP sessions, and who may have more of it.
+//! The room of the process for TCP sessions, and the bound of each party in it.
 
 use proxy_api::doors::{leaves_room, most_leaving_room};
 
@@ -7,24 +7,24 @@ use proxy_api::doors::{leaves_room, most_leaving_room};
 pub struct SessionRoom {
     /// Most sessions.
     pub most: usize,
-    /// Sessions that fit in beside those that have their room already, as the new one has.
+    /// Sessions that fit in beside those that have their room already, including the new one.
     pub free: usize,
 }
 
 impl SessionRoom {
-    /// Whether a source or namespace with `own` other sessions may have one more, by what is free: see [`leaves_room`].
+    /// Whether a source or namespace with `own` other sessions may have one more: see [`leaves_room`].
     #[must_use]
     pub fn admits(self, own: usize) -> bool {
         leaves_room(own, self.free, self.most)
     }
 
-    /// The room as a session sees it that has not taken its own yet.
+    /// The room as seen by a session that has not taken its own yet.
     #[must_use]
     pub fn with_one_more(self) -> Self {
         Self { free: self.free.saturating_sub(1), ..self }
     }
 
-    /// Sessions with which a source or namespace gets no more, by what is free.
+    /// The number of sessions at which a source or namespace gets no more, depending on the free room.
     #[must_use]
     pub fn most_of_one(self) -> usize {
         most_leaving_room(self.free, self.most)

@@ -22,7 +22,7 @@ pub struct SessionSources {
     shards: [Shard; SHARDS],
 }
 
-/// The sources of one lock, in cache lines of their own: the locks of several workers must not be in each other's way.
+/// The sources of one lock, in cache lines of their own: the locks of several workers must not contend.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
@@ -37,8 +37,8 @@ impl Shard {
 }
 
 impl SessionSources {
-    /// Counts a session that has its room, unless its source must leave what is free to others. Each counted session must
-    /// leave at its end.
+    /// Counts a session that has its room, unless its source must leave the free room to others. Each counted session
+    /// must leave at its end.
     #[must_use]
     pub fn enter(&self, source: IpAddr, room: SessionRoom) -> bool {
         let Some(source) = counted(source) else { return true };
@@ -50,7 +50,7 @@ impl SessionSources {
         is_admitted
     }
 
-    /// Removes a session that has entered from the count.
+    /// Removes a session that has entered.
     pub fn leave(&self, source: IpAddr) {
         let Some(source) = counted(source) else { return };
         self.shard(source).remove(source, 1);
@@ -79,7 +79,7 @@ impl SessionSources {
     }
 }
 
-/// The source that a session counts for, if any.
+/// The source that a session counts towards, if any.
 fn counted(source: IpAddr) -> Option<Source> {
     (!source.to_canonical().is_loopback()).then(|| Source::of(source))
 }

@@ -2,7 +2,7 @@
 //!
 //! A connection takes its place before anything else is done for it, so that connections that wait, for a header or in
 //! a queue, count as well. The place of a UDP flow is taken and passed on under the lock of its limiter. Flows need not
-//! leave room: where it is short, the largest of them give way.
+//! leave room: where it is short, those of the largest parties are evicted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,17 +20,17 @@ use crate::core::limits::session_room::SessionRoom;
 /// The part of the process that a namespace without its own limit may use while there are other namespaces.
 const PART: usize = 2;
 
-/// What bounds the sessions of a namespace.
+/// The bound on the sessions of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
     /// Most sessions; `None`: no limit.
     pub most: Option<u32>,
-    /// Whether its connections also leave room to those of others, by what is free.
+    /// Whether its connections also leave room to others, depending on the free room.
     pub leaves_room: bool,
 }
 
 impl Bound {
-    /// A number of sessions, whatever others have.
+    /// A fixed number of sessions, whatever others have.
     #[must_use]
     pub const fn of(most: u32) -> Self {
         Self { most: Some(most), leaves_room: false }
@@ -60,7 +60,7 @@ impl Share {
         self.leaves_room.store(bound.leaves_room, Relaxed);
     }
 
-    /// A place for a connection that leaves this room to others; `None` if the share is used up.
+    /// Takes a place for a connection that leaves this room to others; `None` if the share is used up.
     #[must_use]
     pub fn enter(self: &Arc<Self>, room: SessionRoom) -> Option<Place> {
         let leaves_room = self.leaves_room.load(Relaxed);
@@ -84,7 +84,7 @@ impl Share {
         let _ = self.live.fetch_update(AcqRel, Relaxed, |live| Some(live.saturating_sub(places)));
     }
 
-    /// Sessions with which a connection that leaves this room to others gets no place; `None`: no limit.
+    /// The number of sessions at which a connection that leaves this room to others gets no place; `None`: no limit.
     #[must_use]
     pub fn limit(&self, room: SessionRoom) -> Option<u32> {
         let most = self.usage().1?;
@@ -93,7 +93,7 @@ impl Share {
         Some(if leaves_room { most.min(by_room()) } else { most })
     }
 
-    /// Sessions now, and the most there may be, whatever is free.
+    /// The number of sessions now, and the most there may be, whatever is free.
     #[must_use]
     pub fn usage(&self) -> (u32, Option<u32>) {
         (self.live.load(Relaxed), Some(self.most.load(Relaxed)).filter(|most| *most < u32::MAX))
@@ -112,15 +112,15 @@ impl Drop for Place {
 
 /// The share of a namespace in a process with room for `room` sessions, whose listeners belong to `namespaces`
 /// namespaces. `limits` are the limits that the namespace's listeners carry. Without a limit, a namespace may take half
-/// of the room while there are other namespaces, so that no namespace can take all of it; and of three or more, each
-/// leaves room to others, so that no two or more can.
+/// of the room while there are other namespaces, so that no namespace can take all of it. Of three or more, each leaves
+/// room to others, so that no two or more can.
 #[must_use]
 pub fn bound(limits: impl Iterator<Item = u32>, namespaces: usize, room: usize) -> Bound {
     if let Some(most) = limits.min() {
         return Bound::of(most);
     }
     let part = || u32::try_from((room / PART).max(1)).unwrap_or(u32::MAX);
-    // As many namespaces as there are parts have one each. One more would have none.
+    // As many namespaces as there are parts get one each. One more would get none.
     Bound { most: (namespaces > 1).then(part), leaves_room: namespaces > PART }
 }
 
@@ -131,7 +131,7 @@ pub struct Tally {
     namespaces: BTreeMap<String, Carried>,
     /// Namespaces whose listeners were added, removed or changed since the last [`Tally::take_touched`].
     touched: BTreeSet<String>,
-    /// How many namespaces there were then, of those that make a difference to others.
+    /// The number of namespaces at that time, as far as it affects others.
     before: usize,
 }
 
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(bound(none(), 3, 100), Bound { leaves_room: true, ..Bound::of(50) });
     }
 
-    /// Places that each namespace gets of room for `most` sessions, where each in turn takes all that it gets.
+    /// Places that each namespace gets of a room for `most` sessions, if each in turn takes all that it gets.
     fn filled_by(namespaces: u32, most: usize) -> Vec<u32> {
         let mut places = Vec::new();
         let count = usize::try_from(namespaces).expect("few");

@@ -1,4 +1,4 @@
-//! The limiters of forwards and the shares of namespaces. Each change of a listener costs what the listener concerns.
+//! The limiters of forwards and the shares of namespaces. A listener's change costs only what it concerns.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,11 @@ use crate::core::limits::{
     share::{Share, Tally},
 };
 
-/// Limiters below which none is looked for that nobody uses.
+/// Number of limiters below which no sweep looks for unused ones.
 const FEW: usize = 64;
 
-/// Owns what finds limiters and shares by name. Listeners and sessions keep both alive: a forward that is created again
-/// meanwhile counts the old sessions too.
+/// Finds limiters and shares by name. Listeners and sessions keep both alive: a forward that is recreated meanwhile
+/// counts the old sessions, too.
 #[derive(Debug, Default)]
 pub struct Tenants {
     /// Limits by namespace and name of the forward.
@@ -31,18 +31,18 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// No tenants, in a process with room for this number of sessions.
+    /// Creates an empty set, for a process with room for this number of sessions.
     #[must_use]
     pub fn new(room: usize) -> Self {
         Self { room, ..Self::default() }
     }
 
-    /// A live listener has this specification from now on.
+    /// Adds a live listener with this specification.
     pub fn joined(&mut self, id: &ListenerId, spec: &Listener) {
         self.tally.add(&id.origin.namespace, limit(spec));
     }
 
-    /// A listener that was live with this specification is not any longer.
+    /// Removes a listener that was live with this specification.
     pub fn left(&mut self, id: &ListenerId, spec: &Listener) {
         self.tally.remove(&id.origin.namespace, limit(spec));
     }
@@ -68,8 +68,8 @@ impl Tenants {
         share
     }
 
-    /// Forgets limiters and shares that nobody uses, whenever there are twice as many limiters as after the last time: so
-    /// the cost for each new limiter does not grow with their number.
+    /// Forgets unused limiters and shares, whenever there are twice as many limiters as after the last time: so the
+    /// cost for each new limiter does not grow with their number.
     fn forget_unused(&mut self) {
         if self.limiters.len() < self.sweep_at {
             return;
@@ -79,7 +79,7 @@ impl Tenants {
         self.sweep_at = FEW.max(2 * self.limiters.len());
     }
 
-    /// Sets the shares that the listeners since the last call concern.
+    /// Sets the shares of the namespaces whose listeners have changed since the last call.
     pub fn share_out(&mut self) {
         let touched = self.tally.take_touched();
         self.set(touched.iter().map(String::as_str));
@@ -100,7 +100,7 @@ impl Tenants {
     }
 }
 
-/// The most sessions of its namespace that a listener carries.
+/// The limit of sessions of its namespace that a listener carries.
 fn limit(spec: &Listener) -> Option<u32> {
     spec.tenant_limits.as_deref().and_then(|limits| limits.max_connections)
 }

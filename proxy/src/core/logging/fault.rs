@@ -1,15 +1,15 @@
 //! A fault that lasts is logged once.
 
-/// What is known of something that may fail again and again.
+/// The state of something that may fail again and again.
 #[derive(Debug, Default)]
 pub struct Fault {
-    /// Why it failed, unless it has worked since.
+    /// The last failure, unless it has worked since.
     why: Option<String>,
 }
 
 impl Fault {
-    /// It fails for this reason. Returns whether that is logged: each reason is, once until there is another one or it
-    /// has worked.
+    /// Notes a failure for this reason. Returns whether to log it: each reason is logged once until there is another
+    /// one or it has worked.
     #[must_use]
     pub fn fails(&mut self, why: &str) -> bool {
         let is_news = self.why.as_deref() != Some(why);
@@ -17,7 +17,7 @@ impl Fault {
         is_news
     }
 
-    /// It works. Returns whether it failed before.
+    /// Notes that it works. Returns whether it failed before.
     pub fn works(&mut self) -> bool {
         self.why.take().is_some()
     }

@@ -20,7 +20,7 @@ struct Logged {
 }
 
 impl Losses {
-    /// This listener is gone, or has lost nothing.
+    /// Forgets a listener that is gone, or has lost nothing.
     pub fn forget(&mut self, id: &ListenerId) {
         self.0.remove(id);
     }

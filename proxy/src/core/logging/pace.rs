@@ -1,4 +1,4 @@
-//! Rate limits log lines about many equal events: one line per period, with the number of events since the last.
+//! Rate limits for log lines about many equal events: one line per period, with the number of events since the last.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -28,7 +28,7 @@ impl Pace {
         Some(count.saturating_sub(self.logged.swap(count, Relaxed)))
     }
 
-    /// The events since the last line, when `count` have happened by second `now`, if there are any and the pause is
+    /// The number of unlogged events, when `count` have happened by second `now`, if there are any and the pause is
     /// over: so the last events of a flood are logged, too.
     #[must_use]
     pub fn rest(&self, now: u64, count: u64) -> Option<u64> {

@@ -78,7 +78,7 @@ impl Unrouted {
         self.lines[why as usize].due(now, count)
     }
 
-    /// The connections that no line of the log covers, by reason, where a line is due at second `now`.
+    /// The connections that no line of the log covers, by reason, if a line is due at second `now`.
     #[must_use]
     pub fn rest(&self, now: u64) -> Vec<(Unroutable, u64)> {
         let rest = |why: Unroutable| Some((why, self.lines[why as usize].rest(now, self.get(why))?));

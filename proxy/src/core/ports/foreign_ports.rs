@@ -38,7 +38,7 @@ impl ForeignPorts {
         Self { grace, ports: BTreeMap::new() }
     }
 
-    /// The same, with ports that an earlier run of this proxy found.
+    /// Adds ports that an earlier run of this proxy found.
     #[must_use]
     pub fn known(self, ports: impl IntoIterator<Item = SocketKey>, now: Duration) -> Self {
         let ports = ports.into_iter().take(MOST).map(|port| (port, State::Free(now)));
@@ -55,7 +55,7 @@ impl ForeignPorts {
         }
     }
 
-    /// The port is in use.
+    /// Notes that the port is in use.
     pub fn in_use(&mut self, port: SocketKey, now: Duration) {
         if self.grace.is_zero() {
             return;
@@ -69,7 +69,7 @@ impl ForeignPorts {
         self.ports.insert(port, next);
     }
 
-    /// The port is free.
+    /// Notes that the port is free.
     pub fn free(&mut self, port: SocketKey, now: Duration) {
         match self.ports.get(&port) {
             Some(State::Busy(_)) => drop(self.ports.remove(&port)),
@@ -78,12 +78,12 @@ impl ForeignPorts {
         }
     }
 
-    /// The proxy serves the port, so no other program uses it any more.
+    /// Notes that the proxy serves the port, so no other program uses it any more.
     pub fn served(&mut self, port: SocketKey) {
         self.ports.remove(&port);
     }
 
-    /// Forgets ports in use that no listener needs any more: the time before must not count if a listener needs them
+    /// Forgets ports in use that no listener needs any more: earlier time must not count if a listener needs them
     /// again.
     pub fn wanted(&mut self, ports: &BTreeSet<SocketKey>) {
         self.ports.retain(|port, state| !matches!(state, State::Busy(_)) || ports.contains(port));

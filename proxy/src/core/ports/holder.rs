@@ -60,7 +60,7 @@ pub fn socket_of(link: &str) -> Option<Inode> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The words for a process. It chooses its name, which may have any bytes.
+/// Describes a process. It chooses its name, which may have any bytes.
 #[must_use]
 pub fn words(pid: u32, name: &str) -> String {
     match name.trim_end_matches('\n').escape_debug().to_string() {

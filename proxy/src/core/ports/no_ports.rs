@@ -28,7 +28,7 @@ fn count_v6(snmp6: &str) -> Option<u64> {
     snmp6.lines().find_map(|line| line.strip_prefix("Udp6NoPorts"))?.trim().parse().ok()
 }
 
-/// What is remembered about these datagrams.
+/// The state of the count of these datagrams.
 #[derive(Debug)]
 pub struct NoPorts {
     /// The count at the last observation.
@@ -51,7 +51,7 @@ pub struct Found {
 }
 
 impl NoPorts {
-    /// Counts from this number on.
+    /// Starts counting from this number.
     #[must_use]
     pub fn since(count: Option<u64>) -> Self {
         Self { last: count, had_flows: false, unlogged: 0, logged_at: None }

@@ -1,5 +1,5 @@
-//! Which addresses belong to this host. A lookup costs system calls, so answers are cached. A few answers are renewed
-//! each second, because an interface may get another address.
+//! The addresses that belong to this host. A lookup costs system calls, so answers are cached. A few answers are
+//! renewed each second, because an interface may get another address.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Bound};
 
@@ -30,7 +30,7 @@ impl OwnAddresses {
         own
     }
 
-    /// Looks up the next known addresses again. Returns whether any answer changed.
+    /// Looks up the next cached addresses again. Returns whether any answer changed.
     pub fn renew(&mut self, ask: impl Fn(IpAddr) -> bool) -> bool {
         let after = self.renewed.map_or(Bound::Unbounded, Bound::Excluded);
         let mut renewed = None;

@@ -1,5 +1,5 @@
-//! DNS names of backends: which listeners use them, their last addresses, and since when they fail. Times are seconds of
-//! the process clock.
+//! DNS names of backends: the listeners that use them, their last addresses, and since when they fail. Times are
+//! seconds of the process clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ pub struct Names {
     addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Names with more addresses than are used.
     truncated: BTreeSet<String>,
-    /// Names that were truncated at any time: already logged.
+    /// Names that were truncated at any time, so that this is already logged.
     ever_truncated: BTreeSet<String>,
     failing_since: BTreeMap<String, u64>,
     /// The failing names, the one that has failed longest first.

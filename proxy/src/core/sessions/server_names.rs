@@ -15,7 +15,7 @@ pub struct ServerNames<T> {
 }
 
 impl<T> ServerNames<T> {
-    /// A table of listeners with their names. The first of those with the same name has it. `None`: there is no listener.
+    /// Builds a table of listeners with their names. The first one with a name has it. `None`: there is no listener.
     pub fn of(listeners: impl IntoIterator<Item = (Arc<T>, Vec<String>)>) -> Option<Self> {
         let (mut table, mut first) = (BTreeMap::new(), None);
         for (listener, names) in listeners {

@@ -16,7 +16,7 @@ use proxy_api::SessionId;
 
 /// Distance of two states. It is odd, so no state repeats before all 2^64 have been used.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-/// Ids that a worker takes at a time. Workers then write their common state once for so many sessions.
+/// Ids that a worker takes at a time. Workers then write their common state once for this many sessions.
 const BLOCK: u64 = 256;
 
 /// The ids that no worker has taken yet.
@@ -24,31 +24,31 @@ const BLOCK: u64 = 256;
 pub struct SessionIds(AtomicU64);
 
 impl SessionIds {
-    /// The ids that begin at this seed. Each process needs its own: a random number.
+    /// Creates the ids that begin at this seed. Each process needs its own: a random number.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
-    /// What gives the sessions of one worker their ids.
+    /// Creates the ids of one worker.
     #[must_use]
     pub fn of_worker(self: &Arc<Self>) -> WorkerIds {
         WorkerIds { all: self.clone(), state: Cell::new(0), left: Cell::new(0) }
     }
 
-    /// The state before those of a block.
+    /// Takes a block, and returns the state before its ids.
     fn block(&self) -> u64 {
         self.0.fetch_add(STEP.wrapping_mul(BLOCK), Relaxed)
     }
 }
 
-/// Gives each session of one worker its id.
+/// The ids of the sessions of one worker.
 #[derive(Debug)]
 pub struct WorkerIds {
     all: Arc<SessionIds>,
     /// State of the last id.
     state: Cell<u64>,
-    /// Ids that are left of the block.
+    /// Remaining ids of the block.
     left: Cell<u64>,
 }
 

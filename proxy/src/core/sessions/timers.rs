@@ -1,9 +1,9 @@
-//! When the time of a session is up.
+//! Time limits of a session.
 //!
 //! Times are milliseconds of the process clock, truncated to whole ones. An event at 1.9 ms is recorded at 1, and 2.1
 //! ms is read as 2: their difference is one, although only a fifth of that has passed. So a limit is over only when the
-//! difference exceeds it by the grain. The sweep visits each session once per round
-//! ([`crate::core::workers::rounds`]), so no end is more than a second late.
+//! difference exceeds it by the grain. The sweep visits each session once per round ([`crate::core::workers::rounds`]),
+//! so no end is more than a second late.
 
 use proxy_api::Timeouts;
 
@@ -12,7 +12,7 @@ use crate::core::sessions::end::EndReason;
 /// Grain of recorded times, in milliseconds: an event is less than this after its record.
 pub const GRAIN_MILLIS: u64 = 1;
 
-/// What the timers of a session depend on.
+/// The inputs of a session's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerState {
     /// Start of the session.

@@ -1,4 +1,4 @@
-//! What was received of a socket in one system call: several datagrams, or trains of them.
+//! The entries that one system call received from a socket: several datagrams, or trains of them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -31,7 +31,7 @@ impl Default for Received {
     }
 }
 
-/// What receiving a batch has found.
+/// The result of receiving a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {
     /// Datagrams; more may wait.
@@ -43,8 +43,8 @@ pub enum Batch {
 }
 
 impl Batch {
-    /// A batch of `count` entries, received into `slots` of them. Where `short_is_last`, a batch that is not full has found
-    /// the socket empty, so that no further system call has to.
+    /// Creates a batch of `count` entries, received into `slots` of them. With `short_is_last`, a batch that is not
+    /// full has found the socket empty, which saves a further system call.
     #[must_use]
     pub fn of(count: usize, slots: usize, short_is_last: bool) -> Self {
         match count {
@@ -55,7 +55,7 @@ impl Batch {
     }
 }
 
-/// Places in the buffer of what was received into the slots from `first` on.
+/// Places in the buffer of the entries received into the slots from `first` on.
 pub fn places(received: &[Received], first: usize) -> impl Iterator<Item = Datagram> {
     let entries = received.iter().zip(first..);
     entries.flat_map(|(entry, slot)| trains::split(slot * SLOT_BYTES, entry.len, entry.stride))

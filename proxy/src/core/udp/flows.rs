@@ -49,13 +49,13 @@ pub struct FlowTable<T> {
 pub struct Full;
 
 impl<T> FlowTable<T> {
-    /// An empty table for at most `limit` flows.
+    /// Creates an empty table for at most `limit` flows.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self::swept(limit, Rc::default(), 0)
     }
 
-    /// As [`Self::new`], for a sweep that visits the slices in `occupied`; the first places are in `first_slice`.
+    /// Like [`Self::new`], for a sweep that visits the slices in `occupied`; the first places are in `first_slice`.
     #[must_use]
     pub fn swept(limit: usize, occupied: Rc<Occupied>, first_slice: usize) -> Self {
         let (nodes, by_key, limit) = (Slab::new(), HashMap::new(), limit.max(1));

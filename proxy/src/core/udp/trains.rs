@@ -59,7 +59,7 @@ pub fn segment(train: &[Datagram]) -> Option<u16> {
     train.first().filter(|_| is_train).and_then(|first| u16::try_from(first.len).ok())
 }
 
-/// The bytes of a train in one piece: as they are in `bytes`, or copied to `scratch` if they are not contiguous.
+/// The bytes of a train in one piece: borrowed from `bytes`, or copied to `scratch` if they are not contiguous.
 #[must_use]
 pub fn join<'a>(bytes: &'a [u8], train: &[Datagram], scratch: &'a mut [u8]) -> &'a [u8] {
     let (Some(first), Some(last)) = (train.first(), train.last()) else { return &[] };
@@ -85,7 +85,7 @@ pub struct Trains {
 }
 
 impl Default for Trains {
-    /// All sizes, until the kernel refuses one.
+    /// Accepts all sizes, until the kernel refuses one.
     fn default() -> Self {
         Self { largest: Cell::new(usize::MAX) }
     }
@@ -101,9 +101,9 @@ impl Trains {
 /// The result of sending a train, or a datagram alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent<E> {
-    /// It was sent, or dropped for good.
+    /// The train was sent, or dropped for good.
     Done,
-    /// The kernel does not accept it as a train; nothing was sent.
+    /// The kernel does not accept the datagrams as a train; nothing was sent.
     Refused,
     /// Nothing was sent, and the flow cannot send the rest either.
     Stopped(E),
@@ -116,7 +116,7 @@ pub struct Stop<E> {
     pub from: usize,
     /// Number of datagrams of the train that was not sent.
     pub count: usize,
-    /// Why.
+    /// The reason.
     pub why: E,
 }
 

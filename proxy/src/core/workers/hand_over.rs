@@ -1,10 +1,10 @@
-//! Which worker runs a connection: the one that accepted it, or another with clearly less load.
+//! The worker that runs a connection: the one that accepted it, or another with clearly less load.
 
-/// The worker, of `workers`, for a connection that worker `own` has accepted. `load` is the number of connections of a
-/// worker, including those on their way to it.
+/// Returns the worker, of `workers`, for a connection that worker `own` has accepted. `load` is the number of
+/// connections of a worker, including those on their way to it.
 ///
 /// Two other workers are considered, drawn by `chance`: the cost does not grow with the number of workers, and workers
-/// that accept at the same time do not all find the same one.
+/// that accept at the same time do not all choose the same one.
 #[must_use]
 pub fn worker(own: usize, workers: usize, chance: u64, load: impl Fn(usize) -> usize) -> usize {
     let others = workers.saturating_sub(1);

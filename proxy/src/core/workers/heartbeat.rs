@@ -1,4 +1,4 @@
-//! Which threads have stopped giving signs of life.
+//! Threads that have stopped giving signs of life.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn hung<'a>(now: u64, beats: impl IntoIterator<Item = Beat<'a>>) -> Vec<&'a 
 /// and silence proves nothing.
 const LATE: Duration = Duration::from_secs(5);
 
-/// In which rounds of the watching thread silence counts.
+/// Decides in which rounds of the watching thread silence counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Judge {
     was_late: bool,

@@ -5,29 +5,29 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// New connections between two looks, one second apart, that make a socket hot.
+/// New connections between two observations, one second apart, that make a socket hot.
 pub const HOT: u64 = 1000;
 
 /// Observes the connections of one TCP socket with routes of this type.
 #[derive(Debug)]
 pub struct Heat<R> {
-    /// The route and its count of connections at the last look.
+    /// The route and its count of connections at the last observation.
     seen: (Weak<R>, u64),
     /// Whether the socket was found hot before.
     was_hot: bool,
 }
 
 impl<R> Default for Heat<R> {
-    /// A socket that nobody has looked at.
+    /// The state of a socket that was never observed.
     fn default() -> Self {
         Self { seen: (Weak::new(), 0), was_hot: false }
     }
 }
 
 impl<R> Heat<R> {
-    /// Called once a second with the route of the socket, and the connections that it has ever had; `None`: they are not
-    /// counted for this socket alone. True once: when at least 1000 connections have arrived since the last look, on the
-    /// same route.
+    /// Called once a second with the route of the socket, and its total number of connections; `None`: they are not
+    /// counted for this socket alone. Returns true once: when at least 1000 connections have arrived since the last
+    /// observation, on the same route.
     pub fn turns_hot(&mut self, route: &Arc<R>, opened: Option<u64>) -> bool {
         let Some(opened) = opened else { return false };
         let (known, before) = mem::replace(&mut self.seen, (Arc::downgrade(route), opened));

@@ -32,8 +32,8 @@ pub struct Summing {
 }
 
 impl Summing {
-    /// Begins the load between two counts `seconds` apart. Intervals below a second count as a whole second, because they
-    /// carry too little information about a single one.
+    /// Begins the load between two counts `seconds` apart. Intervals below a second count as a whole second, because
+    /// they say too little about a single one.
     #[must_use]
     pub fn of(before: ByForward, now: ByForward, seconds: f64) -> Self {
         Self { before, now, seconds: seconds.max(1.0), walk: Walk::default(), load: Load::default() }

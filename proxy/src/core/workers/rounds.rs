@@ -98,7 +98,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Rounds that start at `now`.
+    /// Creates rounds that start at `now`.
     #[must_use]
     pub fn new(now: u64) -> Self {
         Self { next: now / SLICE_MILLIS + 1, planned: now.saturating_add(ROUND_MILLIS), was_frozen: false, spared: 0 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Pause between two retries of failed listeners, and between two checks whether removed listeners still have sessions.
 const RETRY: Duration = Duration::from_secs(1);
-/// Pause between two looks at the open sockets and the health of backends.
+/// Pause between two checks of the open sockets and the health of backends.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Kinds of periodic work.
@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Work {
     /// Retry failed listeners and the file of ports, and forget listeners whose last session has ended.
     pub retry: bool,
-    /// Look for hot sockets, a shortage of files and a change of backend health.
+    /// Check for hot sockets, a shortage of files and a change of backend health.
     pub look: bool,
 }
 
@@ -24,7 +24,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule in which every kind of work is first due one pause after `now`.
+    /// Creates a schedule in which every kind of work is first due one pause after `now`.
     #[must_use]
     pub fn new(now: Duration) -> Self {
         Self { retry: now + RETRY, look: now + LOOK }

@@ -1,20 +1,20 @@
-//! Turns of the streams of one worker. Between two looks at the reactor, where new connections and small messages wait,
+//! Turns of the streams of one worker. Between two polls of the reactor, where new connections and small messages wait,
 //! streams move a bounded number of bytes together ([ADR 0113](../../../docs/adr/0113-bulk-streams-take-turns.md)).
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
-/// Bytes that the streams of a worker move together between two looks at the reactor. A stream moves more than its part
-/// by what it had begun.
+/// Bytes that the streams of a worker move together between two polls of the reactor. A stream exceeds its part by the
+/// copy that it had begun.
 pub const TURN_BYTES: usize = 512 * 1024;
 
-/// Who may move bytes, and who waits for the next turn, first come first served. `W` wakes a stream.
+/// Which streams may move bytes, and which wait for the next turn, first come first served. `W` wakes a stream.
 ///
-/// A stream waits once at a time, so the queue is as long as the worker has streams, and those that have ended are
-/// called as others are.
+/// A stream waits once at a time, so the queue is as long as the worker has streams. Those that have ended are called
+/// like others.
 #[derive(Debug)]
 pub struct Turns<W> {
     left: usize,
-    /// Streams that were called since the start.
+    /// Number of streams called since the start.
     called: u64,
     waiting: VecDeque<W>,
 }
@@ -48,14 +48,14 @@ impl<W> Turns<W> {
         Place(NonZeroU64::MIN.saturating_add(before))
     }
 
-    /// Who waits at this place. `None`: the stream was called, and may move bytes whatever is left.
+    /// The stream that waits at this place. `None`: the stream was called, and may move bytes whatever is left.
     pub fn waiter(&mut self, place: Place) -> Option<&mut W> {
         let at = (place.0.get() - 1).checked_sub(self.called)?;
         self.waiting.get_mut(usize::try_from(at).ok()?)
     }
 
-    /// Begins the next turn, after a look at the reactor. Returns the stream that is called: one, because a pipe of 1 MiB
-    /// moves more than a turn at once, and beside 256 KiB that are copied a look costs little.
+    /// Begins the next turn, after a poll of the reactor. Returns the one stream that is called: a pipe of 1 MiB moves
+    /// more than a turn at once, and compared to copying 256 KiB a poll costs little.
     #[must_use]
     pub fn renew(&mut self) -> Option<W> {
         self.left = TURN_BYTES;
@@ -117,19 +117,19 @@ mod tests {
     }
 
     proptest! {
-        /// Streams ask, move bytes and end in whatever order. Each call is for the one that has waited longest, so that
-        /// a stream behind `n` others is called after `n` calls, whoever comes later.
+        /// Streams wait, move bytes and end in any order. Each call is for the one that has waited longest, so that a
+        /// stream behind `n` others is called after `n` calls, whoever comes later.
         #[test]
         fn one_stream_is_called_at_a_time_and_none_starves(
             steps in prop::collection::vec((0..5_u8, 0..6_usize, 0..=TURN_BYTES), 0..200),
         ) {
             let mut turns = Turns::<u64>::default();
-            // The place of each stream that waits, and how many had waited before it.
+            // The place of each waiting stream, and how many had waited before it.
             let mut places = [None::<(Place, u64)>; 6];
             let (mut waited, mut called, mut left) = (0_u64, 0_u64, TURN_BYTES);
             for (step, stream, bytes) in steps {
                 match step {
-                    // It ends. Nobody tells the queue, where it is called as others are.
+                    // The stream ends. The queue is not told, and calls it like others.
                     0 => places[stream] = None,
                     1 => {
                         let next = (called < waited).then_some(called);

@@ -1,8 +1,8 @@
-//! A walk over a map in steps of few entries, so that others have their turn between two steps. The map may change meanwhile.
+//! A walk over a map in steps of few entries, so that other tasks run in between. The map may change meanwhile.
 
 use std::{collections::BTreeMap, ops::Bound};
 
-/// How far a walk is: the last entry of the last step. A walk begins again after its last step.
+/// The progress of a walk: the last entry of the last step. A walk restarts after its last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk<K>(Option<K>);
 
@@ -19,13 +19,13 @@ impl<K: Ord + Clone> Walk<K> {
         self.0.as_ref()
     }
 
-    /// Whether the walk has begun, and its last step is not done.
+    /// Whether the walk has begun, and has steps left.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The next `most` entries; fewer are the last step. An entry that is there during the whole walk is in one step.
+    /// Returns the next `most` entries; fewer are the last step. An entry that stays during the walk is in one step.
     pub fn step<'a, V>(&mut self, all: &'a BTreeMap<K, V>, most: usize) -> Vec<(&'a K, &'a V)> {
         let behind = self.0.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let step: Vec<(&'a K, &'a V)> = all.range::<K, _>((behind, Bound::Unbounded)).take(most).collect();

@@ -24,7 +24,7 @@ pub(super) struct Choice<'a> {
     /// The endpoints to choose from.
     pub(super) level: &'a Level,
     pub(super) draw: Draw,
-    /// Endpoints that are not chosen.
+    /// Endpoints that must not be chosen.
     pub(super) tried: &'a [Address],
 }
 
@@ -90,7 +90,7 @@ impl<'a> Choice<'a> {
         self.nth_of(group, 0..group.members.len(), number)
     }
 
-    /// As [`Choice::nth`], of the endpoints in these places of `group.members`.
+    /// Like [`Choice::nth`], of the endpoints in these places of `group.members`.
     pub(super) fn nth_of(&self, group: &Group, places: Range<usize>, number: u64) -> Option<usize> {
         let mut skipped = self.skipped(group);
         skipped.retain(|position| places.contains(position));
@@ -106,7 +106,7 @@ impl<'a> Choice<'a> {
         Some(self.entries.get(group.entry)?.stats.turns.fetch_add(1, Relaxed))
     }
 
-    /// The group that this ticket belongs to, by weight.
+    /// The group to which a ticket belongs, by weight.
     fn in_turn(&self, groups: impl Iterator<Item = &'a Group> + Clone) -> Option<&'a Group> {
         let total = sum(groups.clone());
         let step = if total == self.level.total { self.level.step } else { step_of(total) };
@@ -182,7 +182,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// `number` modulo `count`; `None` if there is nothing to count.
+/// `number` modulo `count`; `None` if `count` is 0.
 fn remainder(number: u64, count: usize) -> Option<usize> {
     usize::try_from(number.checked_rem(u64::try_from(count).ok()?)?).ok()
 }

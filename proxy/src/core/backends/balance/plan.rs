@@ -1,4 +1,4 @@
-//! What picks share: the usable endpoints by order of preference, recomputed for each change of their health.
+//! The data that picks share: the usable endpoints by order of preference, recomputed for each change of their health.
 
 use std::{cmp::Reverse, ops::Range, sync::OnceLock};
 
@@ -11,18 +11,18 @@ use super::{
 };
 use crate::core::backends::{address::Address, endpoint::Fitness};
 
-/// The result for all targets and their health.
+/// The order of preference for all targets and their health.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Number of changes of health when the plan was made.
     changes: u64,
     /// When the first ejection ends, in seconds of the process clock.
     until: u64,
-    /// The endpoints to pick from, those to try first in front.
+    /// The endpoints to pick from, in the order of preference.
     pub(super) levels: Vec<Level>,
     /// Health of the endpoints that may get sessions.
     pub(super) health: BackendHealth,
-    /// Two healthy endpoints of the levels with different addresses, as far as there are any.
+    /// Two healthy endpoints of the levels with different addresses, if there are any.
     pub(super) healthy: [Option<Address>; 2],
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Group {
     /// Number of members with an IPv4 address, which precede the others. Addresses behind agents belong to no family,
     /// and are never mixed with others.
     four: usize,
-    /// The members on the ring of `SourceHash`, made when it is first used.
+    /// The members on the ring of `SourceHash`, computed on first use.
     pub(super) ring: OnceLock<Ring>,
     /// The members of IPv4 and of IPv6, each on a ring of their own.
     pub(super) rings: [OnceLock<Ring>; 2],
@@ -67,7 +67,7 @@ struct Open<'a> {
 }
 
 impl Plan {
-    /// A plan for `now` (seconds of the process clock), made after this number of changes.
+    /// Computes a plan for `now` (seconds of the process clock), after this number of changes.
     pub(super) fn of(entries: &[Entry], changes: u64, now: u64) -> Self {
         let open = entries.iter().enumerate().filter(|(_, entry)| entry.weight > 0);
         let open: Vec<Open<'_>> = open
@@ -83,7 +83,7 @@ impl Plan {
         Self { changes, until, levels, health: health(entries, &open), healthy }
     }
 
-    /// Whether the plan is still right at `now` after this number of changes.
+    /// Whether the plan is still valid at `now` after this number of changes.
     pub(super) fn holds(&self, changes: u64, now: u64) -> bool {
         self.changes == changes && now < self.until
     }

@@ -18,7 +18,7 @@ const PROBES: u64 = 16;
 /// The endpoints of an entry on a ring of hashes.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// Sorted.
+    /// The places, sorted.
     places: Vec<Place>,
 }
 
@@ -62,7 +62,7 @@ impl Ring {
         Self { places: places.copied().collect() }
     }
 
-    /// The endpoint next to a client among the fresh ones. At most `stale` endpoints are not fresh.
+    /// The fresh endpoint next to a client on the ring. At most `stale` endpoints are not fresh.
     pub(super) fn find(&self, source: IpAddr, stale: usize, is_fresh: impl Fn(usize) -> bool) -> Option<usize> {
         let client = source_hash(source, b"");
         // Wherever the stale endpoints are, a place of another endpoint follows theirs.
@@ -111,7 +111,7 @@ pub(super) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
     mixed(fnv(start, name))
 }
 
-/// Where FNV-1a begins.
+/// The offset basis of FNV-1a.
 const START: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a, continued with these bytes.
@@ -119,7 +119,7 @@ fn fnv(start: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// One of several hashes of the same thing.
+/// One of several hashes of the same value.
 fn scattered(hash: u64, turn: u64) -> u64 {
     mixed(hash.wrapping_add((turn + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }

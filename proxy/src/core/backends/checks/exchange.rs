@@ -1,4 +1,4 @@
-//! A check that may send bytes, and looks for other bytes in the answer.
+//! A check that may send bytes, and looks for certain bytes in the answer.
 
 use super::Step;
 
@@ -6,7 +6,7 @@ use super::Step;
 pub(super) struct Exchange {
     send: Vec<u8>,
     expect: Vec<u8>,
-    /// Bytes of the answer that were searched already.
+    /// Bytes of the answer that were already searched.
     searched: usize,
 }
 
@@ -19,8 +19,8 @@ impl Exchange {
         self.send.clone()
     }
 
-    /// Looks for the bytes anywhere in what the server has sent. Searched bytes are not searched again, except for
-    /// their end: the bytes may arrive in pieces.
+    /// Searches for the bytes anywhere in the answer. Searched bytes are not searched again, except for their end: the
+    /// bytes may arrive in pieces.
     pub(super) fn next(&mut self, received: &[u8]) -> Step {
         let length = self.expect.len().max(1);
         let new = received.get(self.searched.saturating_sub(length - 1)..).unwrap_or_default();

@@ -20,7 +20,7 @@ const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
 /// Capabilities of the login: long passwords, protocol 4.1, authentication of 4.1.
 const CAPABILITIES: u32 = 0x0000_0001 | PROTOCOL_41 | 0x0000_8000;
 const PROTOCOL_41: u32 = 0x0000_0200;
-/// The login names its method of authentication.
+/// The flag for a login that names its method of authentication.
 const METHODS: u32 = 0x0008_0000;
 /// The largest packet that the check would accept, in bytes; clients usually send this value.
 const LARGEST_PACKET: u32 = 1 << 24;
@@ -41,7 +41,7 @@ impl Mysql {
         Self { user: user.map(str::to_owned), answered: None }
     }
 
-    /// What the server has to send now, in words.
+    /// The packet that the server has to send now, in words.
     pub(super) fn awaited(&self) -> &'static str {
         if self.answered.is_none() { "the greeting of a MySQL server" } else { "an answer to the login" }
     }
@@ -86,7 +86,7 @@ impl Mysql {
         login.push(charset);
         login.extend([0; 23]);
         login.extend(self.user.as_deref().unwrap_or(NOBODY).bytes().filter(|byte| *byte != 0));
-        // The end of the name, and the length of the proof.
+        // The terminator of the name, and the length of the proof.
         login.extend([0, 0]);
         if capabilities & METHODS != 0 {
             login.extend(method);
@@ -110,7 +110,7 @@ impl Mysql {
     }
 }
 
-/// What a login needs of a greeting.
+/// The fields of a greeting that a login needs.
 struct Greeting<'a> {
     capabilities: u32,
     charset: u8,
@@ -139,7 +139,7 @@ impl<'a> Greeting<'a> {
     }
 }
 
-/// The answer to a question of the server: to use another method (`0xfe` and its name), or for more data.
+/// Answers a request of the server: to use another method (`0xfe` and its name), or for more data.
 ///
 /// Servers pick the method for an account that does not exist from those of other accounts. An answer of the wrong
 /// length is a connection error; one of the right length is a wrong password.
@@ -154,7 +154,7 @@ fn answer(question: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A packet with this number. What checks send is far shorter than the 16 MiB that need several packets.
+/// Builds a packet with this number. Packets of checks are far shorter than the 16 MiB that need several packets.
 fn packet(number: u8, payload: Vec<u8>) -> Vec<u8> {
     let [low, middle, high, ..] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
     let mut packet = vec![low, middle, high, number];

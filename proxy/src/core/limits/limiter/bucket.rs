@@ -85,7 +85,7 @@ struct Turn {
     due: u64,
 }
 
-/// What a session may move.
+/// The bytes that a session may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowance {
     /// Move up to this many bytes, and return the rest.
@@ -281,7 +281,7 @@ mod tests {
                     match bucket.allow(16_384, now) {
                         Allowance::Bytes(bytes) => moved += bytes as u64,
                         Allowance::Later { bytes, millis, .. } => {
-                            // Counted before it arrives; the debt is at most what waits.
+                            // Counted before it arrives; the debt is at most the waiting bytes.
                             moved += bytes as u64;
                             due = now + millis;
                         }

@@ -1,8 +1,8 @@
-//! The flows of a namespace by source: which flow gives way when room is short.
+//! The flows of a namespace by source: which flow is evicted when room is short.
 //!
-//! The source with the most flows gives way first; among sources with equally many, the one whose first flow was used
-//! least recently. Of the flows of a source, those without a conversation give way first, and then the least recently
-//! used.
+//! The source with the most flows loses one first; among sources with equally many, the one whose first flow was used
+//! least recently. Of the flows of a source, those without a conversation are evicted first, and then the least
+//! recently used.
 //!
 //! A datagram costs one or two stores. The order is updated only when room is needed, and only at its head, as in
 //! [`super::recency`]. Each step is a search in an ordered set.
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::core::udp::flows::{FlowKey, IN_USE_MILLIS};
 
-/// The rank of a source in its namespace: its number of flows, and the age of its first flow. The last rank gives way
-/// first.
+/// The rank of a source in its namespace: its number of flows, and the age of its first flow. The source of the last
+/// rank loses a flow first.
 type Rank = (usize, Reverse<Age>, IpAddr);
 
 /// Orders before every rank with the same number of flows.
@@ -39,7 +39,7 @@ struct Filed {
     key: FlowKey,
 }
 
-/// A flow that gives way.
+/// An evicted flow.
 #[derive(Clone, Debug)]
 pub struct Victim {
     /// State of the flow.
@@ -52,7 +52,7 @@ pub struct Victim {
 #[derive(Debug, Default)]
 pub(super) struct BySource {
     flows: Slab<Filed>,
-    /// The flows of each source in the order in which they give way, as filed.
+    /// The flows of each source in the order of eviction, as filed.
     order: BTreeSet<(IpAddr, Age, usize)>,
     /// Flows of each source; never has more entries than flows.
     counts: HashMap<IpAddr, usize>,
@@ -64,7 +64,7 @@ impl BySource {
         self.flows.len()
     }
 
-    /// Number of flows of the source of this address.
+    /// Number of flows from the source of this address.
     pub(super) fn count(&self, source: IpAddr) -> usize {
         self.counts.get(&network(source)).copied().unwrap_or_default()
     }
@@ -85,7 +85,7 @@ impl BySource {
         at
     }
 
-    /// Removes a flow that ends, unless it has given way already.
+    /// Removes a flow that ends, unless it was evicted before.
     pub(super) fn leave(&mut self, at: usize, mark: &Arc<Mark>) {
         if self.flows.get(at).is_some_and(|filed| Arc::ptr_eq(&filed.mark, mark)) {
             self.take(at);
@@ -137,7 +137,7 @@ impl BySource {
         Some((at, !conversing || is_idle(used, now)))
     }
 
-    /// The source that gives way first of those with fewer than `below` flows.
+    /// The source to evict from first, of those with fewer than `below` flows.
     fn heaviest(&mut self, below: usize, work: &mut usize) -> Option<Rank> {
         loop {
             let rank = self.ranks.range(..(below, LOWEST.0, LOWEST.1)).next_back().copied()?;
@@ -221,7 +221,7 @@ mod tests {
         mark: Arc<Mark>,
     }
 
-    /// As [`BySource::idle`] and [`BySource::first_of_heaviest`], on a plain list.
+    /// Like [`BySource::idle`] and [`BySource::first_of_heaviest`], on a plain list.
     fn order(plain: &[Plain]) -> Vec<(Reverse<usize>, Age, usize)> {
         let count = |source: u8| plain.iter().filter(|flow| flow.source == source).count();
         let first = |source: u8| plain.iter().filter(|flow| flow.source == source).map(|flow| flow.mark.age()).min();

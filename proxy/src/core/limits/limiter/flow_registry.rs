@@ -1,4 +1,4 @@
-//! All UDP flows of the process, by namespace and source; some give way when room runs short.
+//! All UDP flows of the process, by namespace and source; some are evicted when room runs short.
 
 use std::{
     net::IpAddr,
@@ -45,7 +45,7 @@ impl FlowRegistry {
     }
 
     /// Whether another namespace, or another source of the same namespace, has at least twice as many flows as the
-    /// newcomer's would have. Such a newcomer always gets room at the cost of the other.
+    /// newcomer's would have. Such a newcomer always gets room at the expense of the other.
     #[must_use]
     pub fn is_light(&self, newcomer: Newcomer<'_>) -> bool {
         heavier(&self.lock(), newcomer).is_some()
@@ -53,11 +53,11 @@ impl FlowRegistry {
 
     /// Evicts a flow, unless at most `keep` flows are left.
     ///
-    /// The namespace with the most flows gives way; in it, the source with the most flows; of that source, the least
-    /// recently used flow. Flows that are idle at `now` (milliseconds) give way. To a light newcomer
-    /// ([`Self::is_light`]), flows of the heavier namespace or source give way even if they are in use: flows without a
-    /// conversation first, and flows with one only if no flow is idle. No namespace and no source with fewer flows than
-    /// the newcomer's gives way to it, so that none can fill the process at the cost of the others.
+    /// The flow is of the namespace with the most flows; in it, of the source with the most flows; of that source, it
+    /// is the least recently used. Only flows that are idle at `now` (milliseconds) are evicted. For a light newcomer
+    /// ([`Self::is_light`]), flows of the heavier namespace or source are evicted even if they are in use: flows
+    /// without a conversation first, and flows with one only if no flow is idle. No namespace and no source with fewer
+    /// flows than the newcomer's loses one to it, so that none can fill the process at the expense of the others.
     pub fn evict(&self, newcomer: Option<Newcomer<'_>>, keep: usize, now: u64) -> Option<Victim> {
         let mut groups = self.lock();
         if groups.values().map(BySource::len).sum::<usize>() <= keep {
@@ -98,7 +98,7 @@ fn heavier(groups: &Groups, newcomer: Newcomer<'_>) -> Option<Arc<str>> {
     is_twice(flows.count(newcomer.source), flows.most()).then(|| name.clone())
 }
 
-/// Takes the first flow of the heaviest source of a namespace, if it is idle or carries no conversation, or in any
+/// Takes the first flow of the heaviest source of a namespace: if it is idle or carries no conversation, or in any
 /// case.
 fn take_heavy(
     groups: &mut Groups,
@@ -293,7 +293,7 @@ mod tests {
     fn a_search_for_an_idle_flow_asks_a_bounded_number_of_sources_of_all_namespaces_together() {
         let registry = Arc::new(FlowRegistry::default());
         let mut flows = Vec::new();
-        // Sources of 1 to 40 flows in each namespace. All flows are in use but that of the smallest source of `a`,
+        // Sources of 1 to 40 flows in each namespace. All flows are in use except that of the smallest source of `a`,
         // which the search reaches last.
         for namespace in ["a", "b"] {
             for last in 1..=40 {

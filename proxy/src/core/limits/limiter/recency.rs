@@ -39,7 +39,7 @@ pub struct Mark {
 impl Mark {
     /// Records use of the flow at `now` (milliseconds).
     pub fn touch(&self, now: u64) {
-        // Flows of several workers may lie in one line, which only a write takes away.
+        // Flows of several workers may share a cache line, which only a write takes away.
         if self.used.load(Relaxed) != now {
             self.used.store(now, Relaxed);
         }

@@ -1,4 +1,4 @@
-//! What servers answer about one full name.
+//! The answers of servers about one full name.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -22,7 +22,7 @@ impl Family {
     }
 }
 
-/// What servers answer about one full name in one family.
+/// The answer of the servers about one full name in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The name has these addresses.
@@ -50,7 +50,7 @@ pub enum Answer {
     /// A server has answered with records that cannot be read. That is a failure, but the name exists, so the search
     /// ends.
     Malformed {
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
 }
@@ -113,7 +113,7 @@ impl<T> Pair<T> {
         [&self.four, &self.six]
     }
 
-    /// The value of a family.
+    /// The value of a family, for modification.
     pub fn of(&mut self, family: Family) -> &mut T {
         match family {
             Family::Four => &mut self.four,
@@ -123,8 +123,8 @@ impl<T> Pair<T> {
 }
 
 impl Pair<Option<IpAddr>> {
-    /// The address to connect to after this many failed attempts. The families take turns, so that a family that leads
-    /// nowhere is left and one that works is kept. Of four attempts, the second and the third use the second family, so
+    /// The address to connect to after this many failed attempts. The families take turns, so that an unreachable
+    /// family is left and one that works is kept. Of four attempts, the second and the third use the second family, so
     /// that each family meets both states of anything else that alternates.
     #[must_use]
     pub fn after(&self, failures: u64) -> Option<IpAddr> {

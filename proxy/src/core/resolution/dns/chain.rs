@@ -25,7 +25,7 @@ pub enum Data<N> {
     Alias(N),
     /// The owner has this address of the queried family.
     Address(IpAddr),
-    /// Something else.
+    /// Data of another type.
     Other,
 }
 
@@ -42,8 +42,8 @@ impl<N> Record<N> {
     }
 }
 
-/// What the records of a successful answer say about the queried name. The shortest TTL along the chain counts; records
-/// of names outside the chain are ignored.
+/// Finds the queried name's addresses among the records of a successful answer. The shortest TTL along the chain
+/// counts; records of names outside the chain are ignored.
 ///
 /// glibc reads the records once, from the first to the last. If that finds no address, aliases are followed in any
 /// order.

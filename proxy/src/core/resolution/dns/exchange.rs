@@ -1,4 +1,4 @@
-//! A query to a name server as a message, and what a message says about the query, by the rules of glibc.
+//! Encodes a query to a name server, and judges messages about it, by the rules of glibc.
 //!
 //! A message counts only if it has the id and the question of the query. Then the order of glibc's `res_send` applies:
 //! a server that fails or knows nothing is skipped, a truncated answer is queried again over TCP, and any other answer
@@ -40,7 +40,7 @@ pub enum Via {
     Tcp,
 }
 
-/// What a message says about a query.
+/// The judgement of a message about a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// The answer. No other server is queried, even if this one reports an error.
@@ -62,13 +62,13 @@ pub struct Question {
 }
 
 impl Question {
-    /// A query for a full name; `None` if no message can hold the name.
+    /// Creates a query for a full name; `None` if no message can hold the name.
     #[must_use]
     pub fn new(fqdn: &str, family: Family, has_edns: bool) -> Option<Self> {
         Some(Self { name: WireName::of(fqdn)?, kind: kind(family), has_edns })
     }
 
-    /// The message with this id.
+    /// Encodes the query as a message with this id.
     #[must_use]
     pub fn encode(&self, id: u16) -> Vec<u8> {
         let mut message = Vec::with_capacity(self.name.as_bytes().len() + 28);
@@ -84,7 +84,7 @@ impl Question {
         message
     }
 
-    /// What a message says about the query with this id.
+    /// Judges a message as an answer to the query with this id.
     #[must_use]
     pub fn judge(&self, id: u16, message: &[u8], via: Via) -> Judgement {
         let mut reader = Reader::new(message);

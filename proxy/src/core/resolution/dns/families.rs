@@ -1,4 +1,4 @@
-//! The addresses of a name by family: what is kept when a family fails, and what is queried next.
+//! The addresses of a name by family: which ones are kept when a family fails, and which query is next.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -11,10 +11,10 @@ use super::{
 pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Time until a failed name or family is queried again.
 pub const RETRY: Duration = Duration::from_secs(5);
-/// The most addresses of a name that are used. Sessions look at each of them.
+/// The most addresses of a name that are used. Sessions compare all of them.
 pub const MOST_ADDRESSES: usize = 256;
 
-/// What is known about a name. Times are those of the caller's clock.
+/// The state of a name. Times are those of the caller's clock.
 #[derive(Debug, Default)]
 pub struct Families {
     /// The full name that has the addresses.
@@ -38,20 +38,20 @@ struct State {
     again: Option<Duration>,
 }
 
-/// What is known about a name now.
+/// The present result for a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first answer, and after a search that found
     /// nothing: the addresses in use stay, and another namespace may have found them since. Empty: the addresses in use
     /// came from the hosts file, which no longer has the name.
     pub addresses: Option<Vec<IpAddr>>,
-    /// How many more addresses it has.
+    /// How many more addresses the name has.
     pub left_out: usize,
     /// Why the name fails, wholly or in one family; addresses of an earlier answer are kept.
     pub failure: Option<String>,
 }
 
-/// What to query next.
+/// The next query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Both families, from the first candidate on.
@@ -118,7 +118,7 @@ impl Families {
         self.current()
     }
 
-    /// What to query next, and how long after `now`.
+    /// The next query, and how long after `now` it is due.
     #[must_use]
     pub fn due(&self, now: Duration) -> (Duration, Due) {
         let families = [(self.states.four.again, Family::Four), (self.states.six.again, Family::Six)];
@@ -145,7 +145,7 @@ impl Families {
     fn current(&self) -> Resolution {
         let Pair { four, six } = &self.states;
         let half = MOST_ADDRESSES / 2;
-        // Each family has half of the room, and what the other one leaves.
+        // Each family has half of the room, and the part that the other one leaves.
         let of_six = six.ips.len().min(half.max(MOST_ADDRESSES.saturating_sub(four.ips.len())));
         let of_four = four.ips.len().min(MOST_ADDRESSES - of_six);
         let addresses: Vec<IpAddr> =

@@ -42,7 +42,7 @@ pub enum Outcome {
     Found {
         /// The candidate.
         fqdn: String,
-        /// What servers answer about it; at least one family has addresses.
+        /// The answers of servers about the candidate; at least one family has addresses.
         answers: Pair<Answer>,
     },
     /// No candidate has an address, for this reason.
@@ -58,7 +58,7 @@ impl Outcome {
 }
 
 impl Search {
-    /// A search among these candidates. `last_found` is the candidate that was the name in the last search.
+    /// Creates a search among these candidates. `last_found` is the candidate that was the name in the last search.
     #[must_use]
     pub fn new(candidates: Vec<Candidate>, last_found: Option<&str>) -> Self {
         let left = candidates.into();

@@ -1,7 +1,7 @@
-//! The format of DNS messages, as far as answers with addresses need it.
+//! The format of DNS messages, as far as needed for answers with addresses.
 //!
 //! A message may come from anybody. Each read stays within the message, a name has an end, and nothing grows beyond the
-//! message but its names, whose length and number are bounded.
+//! message except its names, whose length and number are bounded.
 
 use super::is_name;
 
@@ -81,13 +81,13 @@ pub struct Record<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the start of a message.
+    /// Creates a reader at the start of a message.
     #[must_use]
     pub fn new(message: &'a [u8]) -> Self {
         Self { message, at: 0 }
     }
 
-    /// The header.
+    /// Reads the header.
     pub fn header(&mut self) -> Option<Header> {
         let (id, flags) = (self.u16()?, self.u16()?);
         let (questions, answers) = (self.u16()?, self.u16()?);
@@ -105,12 +105,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A question: name, type, class.
+    /// Reads a question: name, type, class.
     pub fn question(&mut self) -> Option<(WireName, u16, u16)> {
         Some((self.name()?, self.u16()?, self.u16()?))
     }
 
-    /// A record. Its class is ignored, as in glibc.
+    /// Reads a record. Its class is ignored, as in glibc.
     pub fn record(&mut self) -> Option<Record<'a>> {
         let owner = self.name()?;
         let (kind, _class, ttl) = (self.u16()?, self.u16()?, self.u32()?);
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         Some(Record { owner, kind, ttl, data, at_data })
     }
 
-    /// A name. It may end elsewhere in the message; reading continues after the part that is here.
+    /// Reads a name. It may end elsewhere in the message; reading continues after the part that is here.
     pub fn name(&mut self) -> Option<WireName> {
         let (mut bytes, mut pointers) = (Vec::new(), 0);
         let mut part = *self;
