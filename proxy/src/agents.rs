@@ -1,5 +1,5 @@
-//! Connections and flows to targets behind agents. Workers ask the thread of the tunnels for them, which is the only one
-//! that speaks to agents, and get one end of a pair of sockets, or of a pair of queues of datagrams.
+//! Connections and flows to targets behind agents. Workers request them from the thread of the tunnels, the only one
+//! that speaks to agents, and get one end of a pair of sockets, or of a pair of datagram queues.
 
 mod flow;
 mod link;
@@ -27,45 +27,45 @@ pub use self::{
 };
 use crate::core::backends::address::AgentAddress;
 
-/// Questions that wait for the thread of the tunnels. One more fails, and counts as a failed attempt.
+/// Most requests that wait for the thread of the tunnels. One more fails, and counts as a failed attempt.
 pub const QUESTIONS: usize = 256;
 
-/// The way to the thread of the tunnels.
+/// The channel to the thread of the tunnels.
 #[derive(Clone, Debug)]
 pub struct Agents(Option<Arc<Door>>);
 
-/// What workers, the thread of the tunnels and metrics share.
+/// State shared by workers, the thread of the tunnels and metrics.
 #[derive(Debug)]
 pub struct Door {
     questions: mpsc::Sender<Question>,
-    /// The process is about to end.
+    /// Notified when the process is about to end.
     pub draining: Notify,
     seen: Mutex<Seen>,
     /// Bytes of datagrams that wait between workers and the thread of the tunnels.
     datagrams: Arc<AtomicUsize>,
 }
 
-/// Asks for a connection or a flow.
+/// A request for a connection or a flow.
 #[derive(Debug)]
 pub struct Question {
-    /// Where to.
+    /// The target.
     pub to: Arc<AgentAddress>,
-    /// Whose connection it is; nobody's for a check.
+    /// The client of the connection; `None` for a check.
     pub client: Option<SocketAddr>,
-    /// What is asked for, and who asks.
+    /// The requested kind, and the channel to the worker.
     pub wanted: Wanted,
 }
 
-/// What a worker asks for. Once the worker has left, the attempt is given up.
+/// A connection or a flow for a worker. Once the worker has left, the attempt is given up.
 #[derive(Debug)]
 pub enum Wanted {
     /// A connection.
     Stream(oneshot::Sender<io::Result<Link>>),
-    /// A flow, whose first datagrams may wait at this end already.
+    /// A flow, whose first datagrams may already wait at this end.
     Flow(FlowEnd),
 }
 
-/// What metrics show of the tunnels, about a second old.
+/// Metrics of the tunnels, about a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Instances of agents with a connection.
@@ -76,20 +76,20 @@ pub struct Seen {
     pub memory: (u64, u64),
     /// Datagrams that sessions have dropped.
     pub dropped_datagrams: u64,
-    /// Connections that are handed over to other proxies of the gateway, and to sidecars.
+    /// Connections that are being handed over to other proxies of the gateway, and to sidecars.
     pub handed: usize,
     /// Connections that were closed before they carried a session, by reason.
     pub closed: BTreeMap<&'static str, u64>,
 }
 
 impl Agents {
-    /// Where no agent can connect.
+    /// A channel for proxies to which no agent can connect.
     #[must_use]
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// A way, and its end at the thread of the tunnels.
+    /// Creates the channel, and its end at the thread of the tunnels.
     #[must_use]
     pub fn served() -> (Self, Arc<Door>, mpsc::Receiver<Question>) {
         let (questions, asked) = mpsc::channel(QUESTIONS);
@@ -104,7 +104,7 @@ impl Agents {
         self.0.is_some()
     }
 
-    /// Connects to a target for a client. To drop the future gives the attempt up.
+    /// Connects to a target for a client. Dropping the future gives the attempt up.
     ///
     /// # Errors
     /// Why there is no connection.
@@ -126,7 +126,7 @@ impl Agents {
         answer.await.map_err(|_| ended())?
     }
 
-    /// Begins a flow to a target for a client. Datagrams may be sent at once; what comes of the flow is known at its end.
+    /// Begins a flow to a target for a client. Datagrams may be sent at once; a failure is known when the flow ends.
     ///
     /// # Errors
     /// Why there is no flow.
@@ -149,7 +149,7 @@ impl Agents {
         }
     }
 
-    /// What metrics show.
+    /// The metrics of the tunnels.
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.0.as_ref().map(|door| door.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
@@ -167,7 +167,7 @@ impl Door {
         })
     }
 
-    /// Replaces what metrics show.
+    /// Replaces the metrics of the tunnels.
     pub fn show(&self, seen: Seen) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }

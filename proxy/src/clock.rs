@@ -9,13 +9,13 @@ use std::time::Instant;
 pub struct Clock(Instant);
 
 impl Clock {
-    /// A clock that starts now.
+    /// Starts a clock.
     #[must_use]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// A clock that started so long ago.
+    /// Creates a clock that started this long ago.
     #[cfg(test)]
     pub(crate) fn of_age(age: Duration) -> Self {
         Instant::now().checked_sub(age).map_or_else(Self::start, Self)

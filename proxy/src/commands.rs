@@ -1,4 +1,4 @@
-//! What other threads ask of the workers, and of the thread of durable listeners.
+//! Commands of other threads to the workers, and to the thread of durable listeners.
 
 pub mod ask;
 
@@ -34,7 +34,7 @@ pub enum Command {
     Close(SocketId),
     /// Run a connection that another worker accepted.
     Adopt(Accepted),
-    /// End sessions; all that a change ends come together.
+    /// End sessions; all endings of a change come together.
     End(Arc<[Ending]>),
     /// List live sessions.
     Inspect {
@@ -43,7 +43,7 @@ pub enum Command {
         /// Channel for the answer.
         reply: oneshot::Sender<LiveSessions>,
     },
-    /// For the thread of durable listeners only.
+    /// A command for the thread of durable listeners only.
     Keep(Ask),
     /// Refuse new sessions and end the remaining ones at the deadline.
     Drain {
@@ -60,18 +60,18 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// A handle of a thread, and the commands that reach it.
+    /// Creates the handle of a thread, and the queue of its commands.
     pub(crate) fn with_queue() -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(COMMANDS);
         (Self { commands, load: Arc::default() }, queue)
     }
 
-    /// What counts the connections of the worker.
+    /// The counter of the worker's connections.
     pub(crate) fn shared_load(&self) -> &Arc<Load> {
         &self.load
     }
 
-    /// Connections, with those that are on their way to the worker.
+    /// Number of connections, including those on their way to the worker.
     #[must_use]
     pub fn load(&self) -> usize {
         self.load.connections()

@@ -1,5 +1,5 @@
-//! Limits of time that what came meanwhile precedes. After a freeze of the process or the machine the time may be up
-//! although the peer has answered, so that what the sockets hold counts first.
+//! Time limits that process earlier input first. After a freeze of the process or the machine the time may be up
+//! although the peer has answered, so bytes in the sockets count first.
 
 use std::{
     future::{Future, poll_fn},
@@ -24,7 +24,7 @@ pub async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option
     by_now(step).await
 }
 
-/// As [`within`], for a step that others must end: a limit that passes late is extended by its delay, up to
+/// Like [`within`], for a step that others must end: a limit that expires late is extended by its delay, up to
 /// `MOST_EXTENSION`. After a freeze, the end of another session takes some turns between client and backend.
 pub async fn within_or_soon_after_freeze<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option<F::Output> {
     let began = Instant::now();
@@ -35,7 +35,7 @@ pub async fn within_or_soon_after_freeze<F: Future>(limit: Duration, mut step: P
     within(delay.min(MOST_EXTENSION), step).await
 }
 
-/// The result of a step whose time is up, if it has ended meanwhile.
+/// Polls the sockets once more, and returns the result of a step whose time is up, if it has ended meanwhile.
 pub async fn by_now<F: Future>(mut step: Pin<&mut F>) -> Option<F::Output> {
     // The runtime polls the sockets before it continues here.
     yield_now().await;
@@ -60,7 +60,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_by_the_end_of_the_time_counts_and_nothing_else() {
         let (answer, step) = oneshot::channel();
-        // Runs when the runtime gets a turn, as the sockets do.
+        // Runs when the runtime polls it, as the sockets are.
         tokio::spawn(async move { answer.send(7) });
         assert_eq!(by_now(pin!(step)).await, Some(Ok(7)));
         assert_eq!(within(Duration::ZERO, pin!(pending::<()>())).await, None);

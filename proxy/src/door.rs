@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Door {
-    /// A door without connections.
+    /// Creates a door without connections.
     #[must_use]
     pub fn new(bounds: Bounds, clock: Clock) -> Arc<Self> {
         let state = State { places: Places::new(bounds), wakers: BTreeMap::new() };
@@ -48,7 +48,7 @@ impl Door {
         self.lock().places.resize(bounds);
     }
 
-    /// A place for a new connection from this source. The place may be that of another connection, whose task is woken.
+    /// Takes a place for a new connection from this source, perhaps that of another connection, whose task is woken.
     ///
     /// # Errors
     /// Why there is no place.
@@ -58,7 +58,7 @@ impl Door {
         Ok(self.take(&mut state, id, Arc::default()))
     }
 
-    /// As [`Door::enter`], for a known peer, whose place is among those of known peers. Strangers lose none to it.
+    /// Like [`Door::enter`], for a known peer, whose place is among those of known peers. Strangers lose none to it.
     ///
     /// # Errors
     /// Why there is no place.
@@ -69,7 +69,7 @@ impl Door {
         Ok(self.take(&mut state, id, Arc::default()))
     }
 
-    /// As [`Door::enter`], for a connection that holds a place at another door: either place wakes the task.
+    /// Like [`Door::enter`], for a connection that holds a place at another door: either place wakes the task.
     ///
     /// # Errors
     /// Why there is no place.
@@ -117,7 +117,7 @@ impl Door {
         }
     }
 
-    /// Places taken.
+    /// Number of places taken.
     #[must_use]
     pub fn taken(&self) -> usize {
         let state = self.lock();
@@ -148,7 +148,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A request of the connection is being answered: connections that wait for their peers are evicted first.
+    /// Notes that a request of the connection is being answered: waiting connections are evicted first.
     pub fn asks(&self) {
         self.door.lock().places.asks(self.id, self.door.now());
     }

@@ -1,4 +1,4 @@
-//! Drain only: a proxy that serves nothing, and ends once the sinks have what its folder had.
+//! Drain only: a proxy that serves nothing, and ends once the sinks have all messages in its folder.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use crate::{
     messages::{self, ALL_LOGS},
 };
 
-/// Pause between two looks at what is left.
+/// Pause between two checks of the remainder.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Messages are left, so that the folder must stay.
@@ -33,7 +33,7 @@ pub struct Kept {
     words: String,
 }
 
-/// What is left in a folder.
+/// The remainder in a folder.
 #[derive(Debug)]
 pub struct Draining {
     /// The folder of all logs.
@@ -52,7 +52,7 @@ impl Draining {
         Ok(Self { folder, logs })
     }
 
-    /// Returns once nothing is left that would be sent.
+    /// Returns once no message is left that would be sent.
     async fn ends(&mut self, proxy: &Proxy) {
         let message = format!(
             "no port is open; sending the messages of {} log(s) in {} to their sinks",
@@ -69,7 +69,7 @@ impl Draining {
         }
     }
 
-    /// Looks at what the sinks have taken meanwhile.
+    /// Updates the remainder by the messages that the sinks have taken meanwhile.
     async fn look(&mut self, proxy: &Proxy) {
         if proxy.metrics().control.applied.load(Relaxed) == 0 {
             return;
@@ -83,7 +83,7 @@ impl Draining {
                 log.owner = Owner::Listener;
                 if let Some(seen) = seen {
                     (log.messages, log.put_aside) = (Some(seen.backlog), seen.dead_lettered);
-                    // A log that is opened again counts from zero.
+                    // A reopened log counts from zero.
                     log.lost = log.lost.max(seen.lost);
                 }
             } else if log.owner != Owner::Nobody {
@@ -93,11 +93,11 @@ impl Draining {
         }
     }
 
-    /// The end: whether nothing is left, nor has come meanwhile, and nothing is damaged. A proxy whose pod was only thought
-    /// to be gone may have begun logs.
+    /// Checks at the end that no message is left or has been added meanwhile, and nothing is damaged. A proxy whose pod
+    /// was wrongly believed to be gone may have begun logs.
     ///
     /// # Errors
-    /// What is left.
+    /// The remainder.
     pub fn finish(mut self) -> Result<(), Kept> {
         let known: BTreeSet<String> = self.logs.iter().map(|log| log.folder.clone()).collect();
         match messages::find(&self.folder) {
@@ -117,7 +117,7 @@ impl Draining {
     }
 }
 
-/// Returns once nothing is left that would be sent; never for a proxy that serves.
+/// Returns once no message is left that would be sent; never for a proxy that serves.
 pub async fn over(draining: Option<&mut Draining>, proxy: &Proxy) {
     match draining {
         Some(draining) => draining.ends(proxy).await,
@@ -125,7 +125,7 @@ pub async fn over(draining: Option<&mut Draining>, proxy: &Proxy) {
     }
 }
 
-/// The listeners of a configuration that keep messages in a folder, by its name, and what was seen of the messages.
+/// The listeners of a configuration that keep messages in a folder, by its name, with the state of their messages.
 fn owners<'a>(
     configuration: &Configuration,
     seen: &'a BTreeMap<ListenerId, Seen>,
@@ -135,9 +135,9 @@ fn owners<'a>(
     durable.map(|(id, _)| (messages::name(id), seen.get(id))).collect()
 }
 
-/// Counts, and tells of, messages that nobody sends.
+/// Counts and reports messages that no listener sends.
 fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
-    // What was seen while there was a listener still holds. The log of one that has just gone is open for a while.
+    // Earlier observations still hold. The log of a removed listener stays open for a while.
     if log.messages.is_none() {
         log.messages = messages::waiting(all, &log.folder).ok();
     }
@@ -174,7 +174,7 @@ mod tests {
         assert!(kept.contains("shop/logs/l has messages that could not be counted"), "{kept}");
     }
 
-    /// How many folders a configuration has whose only listener keeps messages so.
+    /// The number of folders for a configuration whose only listener is `durable`.
     fn folders(durable: Durable) -> usize {
         let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
         let mut configuration = Configuration::decode(text.as_bytes()).expect("v1");

@@ -1,6 +1,6 @@
 //! Counts open file descriptors, so that the proxy stops accepting before the system refuses.
 //!
-//! A reserve stays free for health, control and the first socket of a DNS question: /livez answers even at the limit.
+//! A reserve stays free for health, control and the first socket of a DNS query: /livez answers even at the limit.
 
 use std::{fs, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Sessions that come before the first answer to a name.
+//! Sessions that arrive before the first answer to a name.
 //!
 //! Right after the start, and after a backend was added, a name has no addresses yet. A session that needs them waits
 //! within its connect phase until the name has resolved or failed, instead of being reset.
@@ -36,7 +36,7 @@ impl Default for FirstAnswer {
 }
 
 impl FirstAnswer {
-    /// Sets the lowest priority of the backends whose names are without a first answer, and wakes the sessions that wait.
+    /// Sets the lowest priority of the backends whose names have no first answer, and wakes the waiting sessions.
     pub fn set(&self, priority: Option<u32>) {
         let before = self.priority.swap(priority.map_or(NONE, u64::from), AcqRel);
         if before != NONE {
@@ -56,7 +56,7 @@ impl FirstAnswer {
         priority != NONE && !has_endpoint()
     }
 
-    /// Waits until the session has an endpoint, or no first answer is awaited, for the connect timeout at most.
+    /// Waits until the session has an endpoint, or no first answer is awaited, for at most the connect timeout.
     pub async fn wait(&self, targets: &ArcSwap<Targets>, spec: &ArcSwap<Listener>) {
         if !self.is_needed(&targets.load()) {
             return;
@@ -64,7 +64,7 @@ impl FirstAnswer {
         let longest = Duration::from_secs(spec.load().timeouts.connect_seconds.into());
         let mut heard = pin!(async {
             loop {
-                // Counts from its creation on, so that an answer between the check and the wait is not missed.
+                // Registered at its creation, so that an answer between the check and the wait is not missed.
                 let heard = self.heard.notified();
                 if !self.is_needed(&targets.load()) {
                     return;

@@ -24,15 +24,15 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The state of a file; follows symlinks.
+    /// Reads the state of a file; follows symlinks.
     ///
     /// # Errors
-    /// As `stat(2)`.
+    /// See `stat(2)`.
     pub fn of(path: &Path) -> io::Result<Self> {
         Ok(Self::and_kind(path)?.0)
     }
 
-    /// The state of a file, and whether it is a regular file.
+    /// Reads the state of a file, and whether it is a regular file.
     fn and_kind(path: &Path) -> io::Result<(Self, bool)> {
         let metadata = fs::metadata(path)?;
         let stamp = Self {
@@ -56,7 +56,7 @@ pub struct Followed {
     seen: Option<Stamp>,
     /// State at the last poll.
     last: Option<Stamp>,
-    /// Whether the content counts as changed, whatever its state.
+    /// Whether the content counts as changed, whatever the state.
     is_asked: bool,
 }
 
@@ -67,13 +67,13 @@ impl Followed {
         Self { path, seen: None, last: None, is_asked: false }
     }
 
-    /// The content counts as changed, so that it is read again; a half-written one is waited for as after any change.
+    /// Makes the content count as changed, so that it is read again, once it is complete, as after any change.
     pub fn read_again(&mut self) {
         self.is_asked = self.seen.is_some();
     }
 
-    /// The content, if it changed since it was last read. After the first read, a change counts only once two polls see
-    /// the same state, so that a half-written file is never taken for a complete one.
+    /// Returns the content, if it changed since it was last read. After the first read, a change counts only once two
+    /// polls see the same state, so that a half-written file is never taken for a complete one.
     ///
     /// # Errors
     /// `NotFound` while the file is missing; other errors if it exists but cannot be read.
@@ -94,7 +94,7 @@ impl Followed {
             (self.seen, self.is_asked) = (Some(stamp), false);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most_bytes} bytes")));
         }
-        // A byte more, so that the end is found without more room.
+        // One byte more, so that the end is found without growing the buffer.
         let mut bytes = Vec::with_capacity(usize::try_from(stamp.length).unwrap_or(0).saturating_add(1));
         fs::File::open(&self.path)?.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
         (self.seen, self.is_asked) = (Some(stamp), false);

@@ -125,7 +125,7 @@ impl Proxy {
         })
     }
 
-    /// The configuration in force.
+    /// Returns the configuration in force.
     ///
     /// # Errors
     /// The proxy has ended.
@@ -135,7 +135,7 @@ impl Proxy {
         answer.await.map_err(|_| Ended)
     }
 
-    /// The selected live sessions.
+    /// Returns the selected live sessions.
     ///
     /// # Errors
     /// The proxy has ended.
@@ -153,7 +153,7 @@ impl Proxy {
         self.control.send(Control::Refused(why)).await.map_err(|_| Ended)
     }
 
-    /// What the tunnels have for an operator, once. None: the proxy has no tunnels whose certificates an operator signs.
+    /// Takes the tunnels' end of the channel to the operator, once. `None`: no operator signs certificates of tunnels.
     pub fn take_desk(&self) -> Option<Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -216,7 +216,7 @@ impl Proxy {
         let _ = self.control.blocking_send(Control::Drain(Duration::ZERO));
         drop(self.control);
         let _ = self.thread.join();
-        // The control thread has asked the thread of the tunnels to end, which takes a moment for the last bytes.
+        // The control thread has told the thread of the tunnels to end, which takes a moment for the last bytes.
         let tunnels = self.tunnels_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = tunnels.map(thread::JoinHandle::join);
         self.watchdog.stop();
@@ -241,8 +241,8 @@ fn serve(addresses: Vec<(Role, std::net::TcpListener)>, file: Option<std::os::un
     }
 }
 
-/// Warns if no configuration has arrived by the time the app of a sidecar starts. A gateway has no app, and its readiness
-/// tells that it has no configuration.
+/// Warns if no configuration has arrived by the time the app of a sidecar starts. A gateway has no app, and its
+/// readiness shows that it has no configuration.
 async fn warn_if_late(startup: Startup, metrics: Arc<Metrics>, process: Process) {
     if !startup.beside_app {
         return;
@@ -285,7 +285,7 @@ fn addresses(settings: &Settings, process: &Process) -> Result<Vec<(Role, std::n
     Ok(opened)
 }
 
-/// Why an address cannot be served; `health`: the health address, if the proxy has it already.
+/// Why an address cannot be served; `health`: the health address, if the proxy already has it.
 fn address_error(role: &'static str, address: SocketAddr, source: io::Error, health: Option<SocketAddr>) -> StartError {
     let is_in_use = source.kind() == io::ErrorKind::AddrInUse;
     let has_address = |health: &SocketAddr| {
@@ -363,7 +363,7 @@ mod tests {
     fn the_threads_of_checks_names_and_sessions_are_named_if_a_task_hangs() {
         let proxy = start();
         let deadline = Instant::now() + Duration::from_secs(30);
-        // At the end of time all that give signs of life have been silent for too long.
+        // At the end of time, all that give signs of life have been silent for too long.
         while !["control", "watchdog", "worker-0"].iter().all(|name| proxy.process.lives.hung(u64::MAX).contains(*name))
         {
             assert!(Instant::now() < deadline, "a thread gives no signs of life");

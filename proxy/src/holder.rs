@@ -1,4 +1,4 @@
-//! Looks up which process holds an address, as far as this process may know. Linux only; other systems name nobody.
+//! Looks up which process holds an address, as far as this process may know. Only Linux supports this.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,13 @@ use crate::core::ports::holder::{self, Inode};
 
 /// Most bytes of a table of sockets: about 50,000 sockets.
 const MOST_TABLE_BYTES: u64 = 8 << 20;
-/// Most open files of all processes that are looked at, so that the look takes no more than a fraction of a second.
+/// Most open files of all processes that are examined, so that the search takes no more than a fraction of a second.
 const MOST_FILES: usize = 50_000;
 /// Most bytes of the name of a process, which the kernel cuts to 15.
 const MOST_NAME_BYTES: u64 = 64;
 
-/// The processes that hold these addresses, in words, by the place of the address in `wanted`. Nobody is named if the
-/// process belongs to another user or container, or if there is too much to look at.
+/// Describes the processes that hold these addresses, by the position of the address in `wanted`. A process that
+/// belongs to another user or container is not found, nor is any if there is too much to search.
 #[must_use]
 pub(crate) fn find(wanted: &[(SocketAddr, Transport)]) -> BTreeMap<usize, String> {
     let mut holders = BTreeMap::new();

@@ -54,7 +54,7 @@ pub struct View {
 }
 
 impl View {
-    /// A view of this proxy.
+    /// Creates a view of this proxy.
     #[must_use]
     pub fn new(
         process: Process,
@@ -85,7 +85,7 @@ pub struct Startup {
     pub since: Instant,
     /// Longest wait.
     pub patience: Duration,
-    /// The proxy is a sidecar, so that an app waits.
+    /// Whether the proxy is a sidecar, so that an app waits.
     pub beside_app: bool,
 }
 
@@ -127,7 +127,7 @@ async fn answer(guest: &Guest, view: &View, request: &Request<Incoming>) -> Resp
     answered.map(Content::Whole)
 }
 
-/// The answer to a request that is refused for where it comes from.
+/// The answer to a request that is refused because of its origin.
 fn refused(guest: &Guest, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
     // Every client that reaches the admin address may use it, and a browser on this machine does so for any web page.
     if guest.role == Role::Admin && !names_this_machine(request, guest.bound) {
@@ -135,7 +135,7 @@ fn refused(guest: &Guest, request: &Request<Incoming>) -> Option<Response<Full<B
     }
     let headers = request.headers();
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    // A web page open on this machine must not be able to end sessions, nor to take the places of those that follow.
+    // A web page open on this machine must not be able to end sessions, nor to take the places of followers.
     let does_something = request.method() == Method::POST || is_to_follow(guest.role, request);
     if guest.role != Role::Health && does_something && is_of_another_page(headers.contains_key(ORIGIN), site) {
         return Some(text(StatusCode::FORBIDDEN, "requests from web pages are refused\n"));

@@ -46,7 +46,7 @@ const fn bounds(all: usize, per_source: usize) -> Bounds {
 pub struct Doors {
     clock: Clock,
     health: Arc<Door>,
-    /// How often each address connects to the health address.
+    /// The rate of each address at the health address.
     turns: Mutex<Turns>,
     /// Connections whose response is the metrics.
     pub(crate) scrapes: Arc<Door>,
@@ -61,7 +61,7 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// No connections.
+    /// Creates doors without connections.
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         let door = |bounds| Door::new(bounds, clock);
@@ -78,7 +78,7 @@ impl Doors {
         })
     }
 
-    /// A place for a new connection to the health address. A source that connects too often gets none.
+    /// Takes a place for a new connection to the health address. A source that connects too often gets none.
     pub(crate) fn enter_health(&self, source: IpAddr) -> Result<Place, Refusal> {
         let now = Duration::from_millis(self.clock.millis());
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);

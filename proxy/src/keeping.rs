@@ -1,4 +1,4 @@
-//! What the control thread asks of the thread of durable listeners.
+//! Requests of the control thread to the thread of durable listeners.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::commands::{
     ask::{Ask, Wanted},
 };
 
-/// A listener whose log is not open by then does not run for now.
+/// Time for logs to open. A listener whose log is not open by then does not run for now.
 pub const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Opens the logs of these durable listeners at the same time, unless they are open. Returns why others cannot run, and
-/// what to do. One whose log is not open within this time is opened in the background: ask again.
+/// Opens the logs of these durable listeners concurrently, unless they are open. Returns why listeners cannot run, with
+/// the remedy. A log that is not open within this time is opened in the background: ask again.
 pub async fn open(
     thread: Option<&WorkerHandle>,
     listeners: Vec<(ListenerId, Arc<Listener>)>,
@@ -49,7 +49,7 @@ pub async fn open(
     failed
 }
 
-/// Why a listener does not run whose log takes long to open.
+/// Why a listener whose log takes long to open does not run.
 pub(crate) fn late() -> String {
     format!(
         "the log is not open after {} s: check the disk or the server that keeps it; the listener runs once it is open",
@@ -66,8 +66,8 @@ const fn nowhere() -> &'static str {
     }
 }
 
-/// What a durable listener has that does not work in this version, if anything: to ignore it would let in or send what
-/// the settings forbid.
+/// The setting of a durable listener that does not work in this version, if any: ignoring it would let in or send data
+/// that the settings forbid.
 fn unfit(spec: &Listener) -> Option<String> {
     let limits = spec.limits.as_deref();
     let limit = if limits.is_some_and(|limits| limits.new_connections_per_second.is_some()) {
@@ -127,7 +127,7 @@ mod tests {
             let Some(Command::Keep(Ask::Open(mut wanted))) = queue.recv().await else { panic!("logs are asked for") };
             let last = wanted.pop().expect("two");
             last.done.send(Ok(())).expect("it is waited for");
-            // The other one hangs.
+            // The second listener hangs.
             wanted
         };
         let (failed, _hung) = tokio::join!(open(Some(&thread), listeners.to_vec(), OPEN_WITHIN), answers);

@@ -1,5 +1,5 @@
 //! The dead letters of durable listeners, for people and programs. Their folders are only read, so that the proxy that
-//! uses them runs on.
+//! uses them keeps running.
 
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
@@ -21,7 +21,7 @@ use crate::{
 /// Why not all dead letters are printed.
 #[derive(Debug, thiserror::Error)]
 pub enum LettersError {
-    /// The folder for messages is not there.
+    /// The folder for messages does not exist.
     #[error("there is no folder {}: name that of the process with --data", .0.display())]
     NoFolder(PathBuf),
     /// A listener has no log in the folder.
@@ -43,14 +43,14 @@ pub enum LettersError {
     Log {
         /// The folder.
         folder: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: Error,
     },
-    /// Some of them cannot be read; all others are printed.
+    /// Some dead letters cannot be read; all others are printed.
     #[error("{0} dead letter(s) could not be read: they are damaged, or gave way to newer ones meanwhile")]
     Unread(u64),
-    /// The output takes no more.
+    /// The output cannot be written.
     #[error("cannot write the dead letters")]
     Write(#[from] io::Error),
 }
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Puts a message aside of the log with this prefix in the folder of a listener.
+    /// Sets a message aside as a dead letter of the log with this prefix in the folder of a listener.
     fn put(data: &Path, listener: &str, prefix: &str, message: &str) {
         let mut files = Folder::open(&data.join(ALL_LOGS).join(listener)).expect("a folder");
         let (now, mut reported) = (Now { steady: Duration::ZERO, unix_millis: 0 }, Vec::new());
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(printed(data.path(), &[]), [("shop/logs/l".to_owned(), message.to_owned())]);
     }
 
-    /// An output that fails so.
+    /// An output that fails with this error.
     struct Failing(ErrorKind);
 
     impl Write for Failing {

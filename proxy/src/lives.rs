@@ -1,7 +1,7 @@
 //! Signs of life of the threads and tasks on which the process depends.
 //!
-//! A thread that hangs is found by its missing beats ([`crate::core::workers::heartbeat`]), one that panics by its guard.
-//! /livez fails for both and names the thread; a death also ends the process.
+//! A thread that hangs is detected by its missing beats ([`crate::core::workers::heartbeat`]), one that panics by its
+//! guard. /livez fails for both and names the thread; a death also ends the process.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ struct Entry {
 }
 
 impl Lives {
-    /// No threads yet.
+    /// Creates an empty set of threads.
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self { clock, beating: Mutex::default(), died: Mutex::default() })
@@ -46,7 +46,7 @@ impl Lives {
         self.clock
     }
 
-    /// A thread or task that beats at least once a second from now on, until the result is dropped.
+    /// Registers a thread or task that beats at least once a second from now on, until the result is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>, name: impl Into<String>) -> Life {
         let name = name.into();
@@ -55,7 +55,7 @@ impl Lives {
         Life { entry, guard: self.guard(name) }
     }
 
-    /// A thread or task that gives no signs of life, but must not panic.
+    /// Registers a thread or task that gives no signs of life, but must not panic.
     #[must_use]
     pub fn guard(self: &Arc<Self>, name: impl Into<String>) -> Guard {
         Guard { lives: self.clone(), name: name.into() }
@@ -74,7 +74,7 @@ impl Lives {
         task.await;
     }
 
-    /// Names of those that have been silent for too long at `now` (seconds of the process clock).
+    /// Names of threads and tasks that have been silent for too long at `now` (seconds of the process clock).
     #[must_use]
     pub fn hung(&self, now: u64) -> BTreeSet<String> {
         let beating = lock(&self.beating);
@@ -82,13 +82,13 @@ impl Lives {
         hung(now, beats).into_iter().map(str::to_owned).collect()
     }
 
-    /// Names of those that have died.
+    /// Names of threads and tasks that have died.
     #[must_use]
     pub fn died(&self) -> BTreeSet<String> {
         lock(&self.died).clone()
     }
 
-    /// What is wrong at `now` (seconds of the process clock), a sentence for each thread or task.
+    /// The faults at `now` (seconds of the process clock), a sentence for each thread or task.
     #[must_use]
     pub fn complaints(&self, now: u64) -> Vec<String> {
         let died = self.died().into_iter().map(|name| format!("{name} has ended unexpectedly"));
@@ -129,7 +129,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The thread or task has ended although it must not.
+    /// Reports that the thread or task has ended although it must not.
     pub fn died(&self) {
         lock(&self.lives.died).insert(self.name.clone());
     }

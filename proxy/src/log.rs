@@ -35,9 +35,9 @@ use crate::{
 
 /// Longest wait for the last records when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Records that are written at once.
+/// Most records that are written at once.
 const BATCH: u64 = 256;
-/// No record is added to a batch of so many bytes.
+/// Size of a batch, in bytes, from which no record is added.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Format of log records.
@@ -53,7 +53,7 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    /// Text for standard output: with colours if it is a terminal that has them. `NO_COLOR`, `CLICOLOR`,
+    /// Selects text for standard output: with colours if it is a terminal that has them. `NO_COLOR`, `CLICOLOR`,
     /// `CLICOLOR_FORCE` and `TERM=dumb` have their usual meaning.
     #[must_use]
     pub fn text() -> Self {
@@ -68,7 +68,7 @@ pub enum Event {
     Session(Box<SessionRecord>),
     /// About anything else.
     Notice(Notice),
-    /// Lines for people, written as they are. A log in JSON does not have them.
+    /// Lines for people, written verbatim. A log in JSON omits them.
     Lines(String),
 }
 
@@ -94,7 +94,7 @@ pub struct Notice {
     pub event: &'static str,
     /// Object the event is about.
     pub subject: Subject,
-    /// What happened, and the remedy.
+    /// The event, and the remedy.
     pub message: String,
 }
 
@@ -159,7 +159,7 @@ impl Log {
         thread::Builder::new().name("log".into()).spawn(move || {
             let _guard = guard;
             write_all(format, &receiver, &gathered, output, &unwritten);
-            // The sender is dropped with this thread, which is what `finish` waits for.
+            // The sender is dropped with this thread, which `finish` waits for.
             drop(ended);
         })?;
         let writer = LogWriter { end, gather: gather.clone() };
@@ -195,7 +195,7 @@ impl Log {
         self.emit(Event::Lines(text));
     }
 
-    /// The latest notices, oldest first, also of those that were dropped.
+    /// The latest notices, oldest first, including those that were dropped.
     #[must_use]
     pub fn recent(&self) -> Vec<Recorded> {
         self.recent.all()
@@ -230,7 +230,7 @@ impl LogWriter {
     }
 }
 
-/// However the owner ends, also in a panic, no record waits for others any more.
+/// However the owner ends, even in a panic, no record waits for others any more.
 impl Drop for LogWriter {
     fn drop(&mut self) {
         self.gather.close();
@@ -248,7 +248,7 @@ fn write_all(
     let mut grid = Grid::new(format == LogFormat::Coloured);
     let mut has_room = true;
     while let Ok(first) = records.recv() {
-        // What the last batch had no room for has waited already.
+        // Records for which the last batch had no room have waited already.
         if has_room {
             gather.wait();
         }
@@ -268,7 +268,7 @@ fn write_all(
         }
         gather.take_back(weight);
         let written = output.write_all(text.as_bytes()).and_then(|()| output.write_all(&lines));
-        // The log is the only place for the error, so that its records are only counted.
+        // An error of the log could be reported nowhere else, so the records are only counted.
         if written.and_then(|()| output.flush()).is_err() {
             dropped.fetch_add(batch, Relaxed);
         }

@@ -340,7 +340,7 @@ async fn source(args: &Args, proxy: &Proxy, hangup: Signal) -> Ended {
             roots: args.roots.clone().unwrap_or_default(),
             token: args.token_file.clone(),
             state: args.state_dir.clone(),
-            // An old one may lack listeners whose messages are there.
+            // An old configuration may lack listeners whose messages are there.
             uses_kept: !args.messages.drain_only,
         };
         return operator::follow(&operator, proxy).await.err().unwrap_or(Ended);

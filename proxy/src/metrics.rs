@@ -93,7 +93,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of a process without listeners.
+    /// Creates the metrics of a process without listeners.
     #[must_use]
     pub fn new(process: Process) -> Arc<Self> {
         Arc::new(Self {
@@ -104,8 +104,8 @@ impl Metrics {
         })
     }
 
-    /// Exposes the series of these live listeners in place of their former ones; a listener that is absent is not exposed
-    /// any longer. `retired` are all the removed listeners that still have sessions.
+    /// Replaces the series of these live listeners; a listener that is absent is no longer exposed. `retired` are all
+    /// the removed listeners that still have sessions.
     pub fn expose<'a>(
         &self,
         changed: impl Iterator<Item = (&'a ListenerId, Option<&'a Arc<Shared>>)>,
@@ -325,7 +325,7 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
     Ok(())
 }
 
-/// Sessions in so many places; half a session counts as a whole one.
+/// Converts places to sessions; half a session counts as a whole one.
 fn to_sessions(places: usize) -> usize {
     places.div_ceil(SESSION_PLACES)
 }

@@ -138,7 +138,7 @@ fn seed(operator: &Operator) -> u64 {
     hasher.finish()
 }
 
-/// Opens a stream after so many failed attempts.
+/// Opens a stream after `tries` failed attempts.
 async fn connect(
     operator: &Operator,
     roots: &str,

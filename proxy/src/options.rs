@@ -46,7 +46,7 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// What is left in the folder, if this proxy only drains it.
+    /// The remainder in the folder, if this proxy only drains it.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -96,7 +96,7 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    /// The settings of the proxy, with a folder in the state directory. None: no agent can connect.
+    /// The settings of the proxy, with a folder in the state directory. `None`: no agent can connect.
     pub(crate) fn settings(&self, state: &Path) -> Option<tunnels::Settings> {
         let (address, endpoint) = (self.tunnel_address?.0?, self.pod_uid.clone()?);
         let (folder, max_agents) = (state.join("tunnels"), self.max_agents.into());
@@ -110,14 +110,14 @@ impl Tunnels {
         })
     }
 
-    /// The settings of a sidecar, with a folder in the state directory. None: no agent can connect to it.
+    /// The settings of a sidecar, with a folder in the state directory. `None`: no agent can connect to it.
     pub(crate) fn sidecar(&self, state: &Path) -> Option<tunnels::sidecar::Settings> {
         let address = SocketAddr::new(self.pod_ip?, SIDECAR_TUNNEL_PORT);
         Some(tunnels::sidecar::Settings { address, folder: state.join("tunnels") })
     }
 }
 
-/// The endpoint that a pod is: its uid without hyphens, as the operator has it.
+/// The endpoint id of a pod: its uid without hyphens, as the operator has it.
 fn endpoint(uid: &str) -> Result<EndpointId, String> {
     EndpointId::new(&uid.replace('-', "")).map_err(|error| error.to_string())
 }

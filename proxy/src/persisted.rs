@@ -1,4 +1,4 @@
-//! Small files that are kept beside the proxy: read with a bound, written whole or not at all.
+//! Small state files of the proxy: read with a bound, written whole or not at all.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |file| file.write_all(bytes))
 }
 
-/// As [`write`], of what `fill` writes.
+/// Like [`write`], with the output of `fill`.
 pub(crate) fn replace(path: &Path, fill: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut temporary = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;

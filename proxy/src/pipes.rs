@@ -69,7 +69,7 @@ pub struct Pipes {
     spare: AtomicUsize,
     room: Arc<Room>,
     files: Arc<Files>,
-    /// No pipe is made before this time, in seconds of the process clock.
+    /// No pipe is created before this time, in seconds of the process clock.
     resume_at: AtomicU64,
     make: fn(usize) -> io::Result<Pipe>,
     spliced: AtomicU64,
@@ -77,7 +77,7 @@ pub struct Pipes {
 }
 
 impl Pipes {
-    /// At most `bytes` in pipes; fewer than a pipe of full size: no splicing.
+    /// Allows at most `bytes` in pipes; less than one pipe of full size disables splicing.
     #[must_use]
     pub fn new(bytes: usize, files: Arc<Files>) -> Self {
         Self {
@@ -145,7 +145,7 @@ impl Pipes {
         self.spliced.load(Relaxed)
     }
 
-    /// Counts a stream that is copied for lack of a pipe. Nothing lacks where splicing is off.
+    /// Counts a stream that is copied for lack of a pipe. Without splicing, no pipe is lacking.
     pub fn count_copied(&self, why: NoPipe) {
         if self.usage().1 > 0 {
             self.copied[why as usize].fetch_add(1, Relaxed);
@@ -158,7 +158,7 @@ impl Pipes {
         self.copied[why as usize].load(Relaxed)
     }
 
-    /// Pipes, and the most there may be.
+    /// Number of pipes, and the most there may be.
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
         self.room.usage()

@@ -28,8 +28,8 @@ use crate::{
     net,
 };
 
-/// Bytes that a dialogue reads at once: more than databases say at a time, as a connection that ends with bytes unread
-/// is reset. Small, because the buffer is part of each of many tasks.
+/// Size of a dialogue's reads, in bytes: more than databases send at a time, as closing a connection with unread bytes
+/// resets it. Small, because the buffer is part of each of many tasks.
 const BUFFER: usize = 1024;
 
 /// Runs one check, no longer than its timeout. If backends expect PROXY headers, the check first sends one that marks
@@ -41,7 +41,7 @@ pub async fn run(agents: &Agents, address: &Address, check: &HealthCheck, send: 
     let to = address.with_port(check.port.unwrap_or(address.port()));
     let seconds = check.timeout_seconds;
     let mut dialogue = Dialogue::of(&check.probe);
-    // What was said until then is part of the cause.
+    // The state reached by then is part of the cause.
     let mut is_open = false;
     let answered = {
         let mut asked = pin!(ask(agents, &to, check, send, (dialogue.as_mut(), &mut is_open)));
@@ -85,7 +85,7 @@ async fn ask(
     }
 }
 
-/// Asks on a new connection.
+/// Runs a dialogue on a new connection.
 async fn converse(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     to: &Address,
@@ -116,11 +116,11 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, dialogue: &mut Di
         loop {
             match dialogue.take(received) {
                 Step::Read => break,
-                // What arrived may hold the next packet too.
+                // The received bytes may contain the next packet, too.
                 Step::Send(bytes) => stream.write_all(&bytes).await.map_err(broke)?,
                 Step::Failed(why) => return Err(why),
                 Step::Passed(farewell) => {
-                    // The verdict stands, whether the server hears the rest or not.
+                    // The verdict stands, whether the server receives the rest or not.
                     let _ = stream.write_all(&farewell).await;
                     return Ok(());
                 }
@@ -189,7 +189,7 @@ mod tests {
         };
         let serve = async {
             let (mut client, _) = server.accept().await.expect("a client");
-            // A greeting of protocol 4.1, and at once the answer to the login.
+            // A greeting of protocol 4.1, and directly after it the answer to the login.
             let mut packets = b"\x12\0\0\0\x0a8\0".to_vec();
             packets.extend([0; 4 + 8 + 1]);
             packets.extend(b"\0\x02\x07\0\0\x02\0\0\0\x02\0\0\0");

@@ -38,12 +38,12 @@ use crate::{
 const FILES_PER_SESSION: usize = 2;
 /// File descriptors of a UDP flow: upstream.
 const FILES_PER_FLOW: usize = 1;
-/// Longest wait for room of a connection that is accepted already. Flows that are in use when it comes, and not again, give
-/// way within two seconds.
+/// Longest wait for room of a connection that is already accepted. Flows that are in use when it comes, and not again,
+/// are evicted within two seconds.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-/// Most of these connections that wait, each with a file of the reserve.
+/// Most of these waiting connections, each with a file of the reserve.
 const MOST_WAITING: usize = files::RESERVE / 4;
-// Files in use beyond the places in use are those of neither sessions nor flows.
+// Files in use beyond the places in use belong to neither sessions nor flows.
 const _: () = assert!(FILES_PER_SESSION == SESSION_PLACES && FILES_PER_FLOW == FLOW_PLACES);
 
 /// State shared by all threads of a proxy.
@@ -63,7 +63,7 @@ pub struct Process {
     pub session_sources: Arc<SessionSources>,
     /// Ids of sessions and flows that no worker has taken yet.
     pub session_ids: Arc<SessionIds>,
-    /// The UDP flows, which give way to others.
+    /// The UDP flows, which may be evicted.
     pub flow_registry: Arc<FlowRegistry>,
     /// Connections whose client has not yet sent its PROXY header or server name.
     pub handshakes: Arc<Door>,
@@ -79,7 +79,7 @@ pub struct Process {
     pub tunnels: Arc<TunnelMemory>,
     /// Pipes for splicing.
     pub pipes: Arc<Pipes>,
-    /// The way to agents.
+    /// The channel to agents.
     pub agents: Agents,
     /// Log.
     pub log: Log,
@@ -90,7 +90,7 @@ pub struct Process {
     limits: Limits,
 }
 
-/// What bounds the process beside its memory: settings, and the local ports of the system, if they are known.
+/// The bounds on the process beside its memory: settings, and the local ports of the system, if they are known.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     workers: NonZeroUsize,
@@ -106,10 +106,10 @@ impl Limits {
     }
 }
 
-/// What a TCP session takes of the process until it ends: memory and file descriptors.
+/// The resources of the process that a TCP session holds until it ends: memory and file descriptors.
 pub(crate) type Permits = [Permit; 2];
 
-/// What a UDP flow takes of the process.
+/// The resources of the process that a UDP flow holds.
 #[derive(Debug)]
 pub struct FlowPermits {
     /// Memory, until the flow ends: its place among the flows, and among the sessions.
@@ -119,8 +119,8 @@ pub struct FlowPermits {
 }
 
 impl Process {
-    /// The state of a process with this memory limit in bytes, if any, and this many local ports, if their number is
-    /// known.
+    /// Creates the state of a process with this memory limit in bytes, if any, and this many local ports, if their
+    /// number is known.
     #[must_use]
     pub fn new(
         settings: &Settings,
@@ -132,7 +132,7 @@ impl Process {
         let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
         let limits = Limits { workers, held_bytes, sessions, local_ports };
         let tunnels = TunnelMemory::new(memory);
-        // A sidecar has agents only later.
+        // In a sidecar, agents can only connect later.
         if can_agents_connect(settings) {
             tunnels.begin();
         }
@@ -163,9 +163,9 @@ impl Process {
         }
     }
 
-    /// Adapts the room for sessions, their handshakes and the budget of buffered bytes to this memory limit in bytes, if any,
-    /// and to whether durable listeners run and agents can connect. Returns whether room or budget differ from before. What
-    /// is in use beyond them stays until it ends. Worker threads stay as they are: they take a small part of the memory.
+    /// Adapts the room for sessions, their handshakes and the budget of buffered bytes to this memory limit in bytes,
+    /// if any, and to whether durable listeners run and agents can connect. Returns whether room or budget differ from
+    /// before. Resources in use beyond them stay until released. Worker threads stay, as they take little memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
         let left = self.tunnels.resize(memory);
@@ -184,15 +184,15 @@ impl Process {
         (places / SESSION_PLACES).min(files / FILES_PER_SESSION)
     }
 
-    /// Counts a TCP session, which has its room already, for its source. False: the source has to leave the rest of the
-    /// room to others.
+    /// Counts a TCP session, which already has its room, towards its source. False: the source has to leave the rest of
+    /// the room to others.
     #[must_use]
     pub fn enter_source(&self, source: IpAddr) -> bool {
         self.session_sources.enter(source, self.session_room())
     }
 
-    /// The room for TCP sessions, beside those that have theirs already. What UDP flows have, and what sessions leave to
-    /// them, is no part of it: they give way only once they are idle.
+    /// The room for TCP sessions, beside those that already have theirs. It excludes the places of UDP flows, and those
+    /// that sessions leave to flows: flows are evicted only once they are idle.
     #[must_use]
     pub fn session_room(&self) -> SessionRoom {
         let (flows, left) = (self.flows.usage().0, self.left_by_session());
@@ -207,7 +207,7 @@ impl Process {
         }
     }
 
-    /// Waits until there is room for a TCP session; idle UDP flows give way to it.
+    /// Waits until there is room for a TCP session; idle UDP flows are evicted for it.
     pub async fn wait_for_session(&self) -> Permits {
         if let Some(permits) = self.take_session() {
             return permits;
@@ -217,8 +217,8 @@ impl Process {
         [memory, self.files.wait_leaving(FILES_PER_SESSION, || self.left_by_session()).await]
     }
 
-    /// As [`Self::wait_for_session`], for a connection that is accepted already, and not in the queue of the system. Its file
-    /// is counted only with its room, so that few such connections wait, and not for long. `None`: there is no room for it.
+    /// Like [`Self::wait_for_session`], for a connection that is already accepted, not in the queue of the system. Its
+    /// file is counted only with its room, so few such connections wait, and not for long. `None`: there is no room.
     pub async fn wait_with_connection(&self) -> Option<Permits> {
         if let Some(permits) = self.take_session() {
             return Some(permits);
@@ -241,7 +241,7 @@ impl Process {
     }
 
     /// Takes the room of a UDP flow. While a connection waits, the room that flows have given up is for it. A flow of a
-    /// source with few flows takes room also then, as a flow of another source gives way to it.
+    /// source with few flows takes room even then, as a flow of another source is evicted for it.
     ///
     /// # Errors
     /// Why there is no room.
@@ -264,8 +264,8 @@ impl Process {
         Ok(FlowPermits { room, file: self.files.take_leaving(FILES_PER_FLOW, left).ok_or(Dropped::FileLimit)? })
     }
 
-    /// Called when a flow has taken its room, or has found none (`is_full`), at `now` (milliseconds): where room is short,
-    /// another flow gives way. That flow is returned, and ends when its worker learns of it.
+    /// Called when a flow has taken its room, or has found none (`is_full`), at `now` (milliseconds): if room is short,
+    /// another flow is evicted. That flow is returned, and ends when its worker learns of it.
     pub fn evict_flow_for_newcomer(&self, newcomer: Newcomer<'_>, is_full: bool, now: u64) -> Option<Victim> {
         let (bounds, free) = (self.flow_bounds(), self.files.free().min(self.sessions.free()));
         if !is_full && !bounds.is_short(self.flows.usage().0, free) {
@@ -275,14 +275,14 @@ impl Process {
         self.flow_registry.evict(Some(newcomer), if is_full { keep() } else { 0 }, now)
     }
 
-    /// Called once a second: flows that have become idle give way to connections that wait.
+    /// Called once a second: evicts flows that have become idle for waiting connections.
     pub fn evict_flows_for_waiters(&self) {
         if self.awaited().is_some() {
             self.evict_flows_for_session();
         }
     }
 
-    /// What a connection waits for, as the reason to drop the datagrams of a new flow.
+    /// The resource that a connection waits for, as the reason to drop the datagrams of a new flow.
     fn awaited(&self) -> Option<Dropped> {
         if self.sessions.is_awaited() {
             return Some(Dropped::SessionLimit);
@@ -310,7 +310,7 @@ impl Process {
     }
 }
 
-/// Whether agents can connect from the beginning.
+/// Whether agents can connect from the start.
 #[cfg(feature = "tunnels")]
 const fn can_agents_connect(settings: &Settings) -> bool {
     settings.tunnels.is_some()
@@ -322,9 +322,9 @@ const fn can_agents_connect(_: &Settings) -> bool {
     false
 }
 
-/// A number that no other process has.
+/// A number that differs from those of other processes.
 fn seed() -> u64 {
-    // Without randomness of the system, ids are still unique in this process.
+    // Without random numbers of the system, ids are still unique in this process.
     getrandom::u64().unwrap_or_else(|_| {
         std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), std::process::id())
     })

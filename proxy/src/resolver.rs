@@ -1,8 +1,8 @@
 //! Keeps names resolved, by the rules of [`crate::core::resolution::dns`].
 //!
-//! `getaddrinfo` returns no TTL and can neither be bounded nor be given up, so names are resolved here. The core decides
-//! what is asked and what a message says; `exchange` asks one server for one full name in one family. Each namespace
-//! has its own lookups, so that slow or dead names delay only other names of their namespace.
+//! `getaddrinfo` returns no TTL and can neither be bounded nor cancelled, so names are resolved here. The core decides
+//! which queries to send and what a message says; `exchange` queries one server for one full name in one family. Each
+//! namespace has its own lookups, so that slow or dead names delay only other names of their namespace.
 
 mod exchange;
 mod name;
@@ -42,7 +42,7 @@ use crate::{
     lives::Lives,
 };
 
-/// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
+/// Most concurrent lookups of one namespace, and most retries of failed families beside them. A lookup queries at most
 /// [`crate::core::resolution::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
 /// A lookup that has waited this long for its turn shows that its namespace needs more than [`LOOKUPS`]. Until then it
@@ -53,14 +53,14 @@ const SOCKETS: usize = 2 * MOST_SERVERS;
 /// Most lookups of the process at a time that use the reserve of file descriptors, because no others are free. Such a lookup
 /// has one socket for each address family.
 const RESERVED: usize = 16;
-/// Most of them of one namespace.
+/// Most of these lookups of one namespace.
 const RESERVED_EACH: usize = 4;
-/// The part of these turns that lookups of families that have failed may use.
+/// The part of these turns that retries of failed families may use.
 const RETRIED: usize = 2;
 // Health and control have the rest. Without a bound, silent name servers would leave nothing to a probe of liveness.
 const _: () = assert!(2 * RESERVED <= RESERVE / 2);
-/// Longest time for the first answer about one full name of a lookup on demand. Its caller waits for 10 s: after silence
-/// about a search domain, the name as written still has its turn.
+/// Longest time for the first answer about one full name of a lookup on demand. Its caller waits for 10 s: after
+/// silence about a search domain, there is still time for the name as written.
 const CANDIDATE: Duration = Duration::from_secs(3);
 /// How long a lookup on demand waits for the other family once one has addresses.
 const OTHER: Duration = Duration::from_secs(1);
@@ -68,11 +68,11 @@ const OTHER: Duration = Duration::from_secs(1);
 /// News of the resolver.
 #[derive(Debug)]
 pub enum News {
-    /// What is known of a name now.
+    /// The present state of a name.
     Name {
         /// The name.
         host: String,
-        /// What is known of it.
+        /// The state of the name.
         resolution: Resolution,
     },
     /// Parts of the system's settings that could not be read; the other parts are in force.
@@ -99,22 +99,22 @@ pub struct Resolver {
     answers: mpsc::Sender<News>,
 }
 
-/// The lookups that one namespace may have at a time.
+/// The concurrent lookups that one namespace may have.
 struct LookupSlots {
     /// Lookups of both families.
     both: Semaphore,
-    /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
+    /// Retries of a failed family. They may get no answer, so they must not delay other lookups.
     retry: Semaphore,
     /// Lookups that use the reserve of file descriptors.
     reserved: Turns,
-    /// Those of them of a family that has failed.
+    /// Retries of a failed family among them.
     retried: Turns,
     /// When a lookup of both families was last found to have waited for [`LONG_WAIT`].
     last_long_wait: Mutex<Option<Instant>>,
 }
 
 impl LookupSlots {
-    /// Waits for a slot. Retries that wait are not noted: lookups of both families take their place in time.
+    /// Waits for a slot. Waits of retries are not noted: lookups of both families eventually replace them.
     async fn slot(&self, due: Due) -> Option<SemaphorePermit<'_>> {
         if matches!(due, Due::Family(_)) {
             return self.retry.acquire().await.ok();
@@ -195,13 +195,13 @@ impl Shares {
 }
 
 impl Resolver {
-    /// A resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
+    /// Creates a resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
     #[must_use]
     pub fn new(answers: mpsc::Sender<News>, files: Arc<Files>, lives: Arc<Lives>) -> Self {
         Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, lives, answers }
     }
 
-    /// Follows this name, or no longer follows it.
+    /// Begins or ends following this name.
     pub fn set(&mut self, name: Followed, is_used: bool) {
         if !is_used {
             if let Some(task) = self.tasks.remove(&name) {
@@ -230,7 +230,7 @@ impl Resolver {
 pub struct Lookup(Latest);
 
 impl Lookup {
-    /// One address of each family that a name has.
+    /// Returns one address of each family that a name has.
     ///
     /// # Errors
     /// Why the lookup failed.

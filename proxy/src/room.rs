@@ -27,7 +27,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room of `limit` places, none of them taken.
+    /// Creates a room of `limit` places, all of them free.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -46,7 +46,7 @@ impl Room {
     pub fn take_leaving(self: &Arc<Self>, count: usize, left: usize) -> Option<Permit> {
         let most = self.limit.load(Relaxed).checked_sub(left)?;
         let fits = |used: usize| used.checked_add(count).filter(|total| *total <= most);
-        // The order of a waiter's look, see [`Room::give`].
+        // The order of a waiter's check, see [`Room::give`].
         self.used.fetch_update(Relaxed, SeqCst, fits).ok().map(|_| Permit { room: self.clone(), count })
     }
 
@@ -60,9 +60,9 @@ impl Room {
     /// Gives back `count` places whose permit was kept.
     pub fn give(&self, count: usize) {
         self.used.fetch_sub(count, SeqCst);
-        // As a rule nobody waits, and then a notice would be a write for each place that all workers share. A waiter counts
-        // itself before it looks for places. In the one order of these four steps, either it finds the places free, or it is
-        // found here.
+        // Usually no task waits, and then a notification would be a write for each place that all workers share. A
+        // waiter counts itself before it checks for places. In the total order of these four steps, either it finds the
+        // places free, or it is found here.
         if self.waiting.load(SeqCst) == 0 {
             return;
         }
@@ -82,7 +82,7 @@ impl Room {
         self.wait_leaving(count, || 0).await
     }
 
-    /// Waits until `count` places are free and others beside them, as many as `left` says whenever some become free.
+    /// Waits until `count` places are free and `left` others beside them. `left` is called whenever some become free.
     pub async fn wait_leaving(self: &Arc<Self>, count: usize, left: impl Fn() -> usize) -> Permit {
         if let Some(permit) = self.take_leaving(count, left()) {
             return permit;
@@ -100,7 +100,7 @@ impl Room {
         }
     }
 
-    /// Changes the number of places; returns whether it differs. Places in use beyond it stay until they are given back.
+    /// Changes the number of places; returns whether it differs. Places in use beyond it stay until they are returned.
     pub fn resize(&self, limit: usize) -> bool {
         let before = self.limit.swap(limit, Relaxed);
         if limit > before {
@@ -115,7 +115,7 @@ impl Room {
         self.waiting.load(Relaxed) > 0
     }
 
-    /// Places that are free.
+    /// Number of free places.
     #[must_use]
     pub fn free(&self) -> usize {
         self.limit.load(Relaxed).saturating_sub(self.used.load(Relaxed))
@@ -134,7 +134,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn begin(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, SeqCst);
-        // The look that follows also reads counts that others lower before they ask who waits.
+        // The following check also reads counts that other tasks lower before they check for waiters.
         fence(SeqCst);
         Self(count)
     }
@@ -154,7 +154,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Keeps the places until [`Room::give`] gives them back, for who knows the room and their number anyway.
+    /// Keeps the places until [`Room::give`] returns them, for a caller that knows the room and their number anyway.
     pub fn keep(mut self) {
         self.count = 0;
     }

@@ -30,7 +30,7 @@ pub struct Names {
 }
 
 impl Served {
-    /// A table for listeners on one socket: one without hostnames, or any number with. `None` if `listeners` is empty.
+    /// Builds a table of listeners on one socket: one without hostnames, or any number with. `None` without listeners.
     #[must_use]
     pub fn of(listeners: &[Arc<Shared>], unrouted: &Arc<Unrouted>) -> Option<Self> {
         let first = listeners.first()?;
@@ -41,7 +41,7 @@ impl Served {
         Some(Self::ByName(Names { table: ServerNames::of(named)?, unrouted: unrouted.clone() }))
     }
 
-    /// The first listener, used for what concerns the socket itself.
+    /// The first listener, used for settings of the socket itself.
     #[must_use]
     pub fn first(&self) -> &Arc<Shared> {
         match self {
@@ -50,7 +50,7 @@ impl Served {
         }
     }
 
-    /// Whether the listener keeps messages rather than forward sessions.
+    /// Whether the listener keeps messages instead of forwarding sessions.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         matches!(self, Self::One(shared) if shared.spec.load().durable.is_some())
@@ -66,8 +66,8 @@ impl Served {
         }
     }
 
-    /// Sessions opened by all listeners of the socket. `None`: the listener has a range of ports, and counts the sessions
-    /// of all of them, also of those that are idle.
+    /// Sessions opened by all listeners of the socket. `None`: the listener has a range of ports, and counts the
+    /// sessions of all of them, including idle ones.
     #[must_use]
     pub fn opened(&self) -> Option<u64> {
         if self.first().spec.load().end_port.is_some() {

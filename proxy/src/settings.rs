@@ -23,8 +23,8 @@ pub struct Settings {
     /// Most bytes buffered in memory for peers that do not read, over all sessions. With a memory limit, no more than a
     /// quarter of it.
     pub held_bytes: usize,
-    /// Most TCP sessions, including those in a handshake; a UDP flow counts as half a session. 0: what fits into the memory
-    /// limit of the process, see [`capacity`].
+    /// Most TCP sessions, including those in a handshake; a UDP flow counts as half a session. 0: as many as fit into
+    /// the memory limit of the process, see [`capacity`].
     pub max_sessions: usize,
     /// Most bytes in kernel pipes for splicing. The system's own limit is per user, not per process.
     pub pipe_bytes: usize,
@@ -43,17 +43,17 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Unix socket for all of these endpoints and /startupz; `None`: not served.
     pub socket: Option<PathBuf>,
-    /// The proxy is a sidecar. It keeps running, with a warning, if the health or admin address is taken, because the app
-    /// may use it.
+    /// Whether the proxy is a sidecar. It then keeps running, with a warning, if the health or admin address is taken,
+    /// because the app may use it.
     pub may_lack_addresses: bool,
     /// How long /startupz waits for the first configuration before the app of a sidecar starts without it.
     pub startup: Duration,
     /// How long the proxy leaves a port alone after another program freed it, so that an app that is restarted gets it
     /// back; zero: a free port is taken at once.
     pub yield_for: Duration,
-    /// File in which such ports are kept; `None`: they are forgotten when the process ends.
+    /// File that stores such ports; `None`: they are forgotten when the process ends.
     pub foreign_ports_file: Option<PathBuf>,
-    /// Do not log listeners that start with the first configuration, because the caller shows them itself.
+    /// Whether listeners that start with the first configuration are not logged, because the caller shows them itself.
     pub quiet_start: bool,
     /// Longest drain of sessions when the process ends, in seconds.
     pub drain_seconds: u32,
@@ -61,18 +61,18 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: not given.
     pub jetstream_credentials: Option<PathBuf>,
-    /// File with the certificates that may sign those of these servers; `None`: those of the system.
+    /// File with the CA certificates for these servers; `None`: those of the system.
     pub jetstream_ca: Option<PathBuf>,
-    /// Bytes that the logs in this folder may have together; `None`: as many as their own bounds add up to.
+    /// Most bytes of all logs in this folder together; `None`: the sum of their own bounds.
     pub data_bytes: Option<u64>,
-    /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
+    /// How long sinks still get messages when the process ends, in seconds; 0: unsent messages stay in the folder.
     pub data_drain_seconds: u32,
-    /// Serve nothing, and send only what is in this folder; see [`crate::core::durable::draining`].
+    /// Whether the proxy only sends the messages in this folder; see [`crate::core::durable::draining`].
     pub drain_only: bool,
-    /// Where agents connect; `None`: nowhere.
+    /// The port for agents; `None`: agents cannot connect.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<TunnelSettings>,
-    /// Where agents of a sidecar connect, if there are no tunnels; `None`: nowhere.
+    /// The port for agents of a sidecar, if there are no tunnels; `None`: agents cannot connect.
     #[cfg(feature = "tunnels")]
     pub sidecar: Option<SidecarSettings>,
 }

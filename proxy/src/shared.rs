@@ -36,7 +36,7 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Limiter of the forward, with the share of its namespace.
     pub limiter: Arc<Limiter>,
-    /// What is around the proxy.
+    /// The surroundings of the proxy.
     pub surroundings: ArcSwap<Surroundings>,
     /// Whether sessions may wait for the first answer to a name.
     pub first_answer: Arc<FirstAnswer>,
@@ -45,7 +45,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A listener without targets.
+    /// Creates a listener without targets.
     #[must_use]
     pub fn new(id: ListenerId, spec: Arc<Listener>, counters: Arc<Counters>, limiter: Arc<Limiter>) -> Arc<Self> {
         Arc::new(Self {
@@ -61,8 +61,8 @@ impl Shared {
         })
     }
 
-    /// A listener that takes the place of `before`, with the same identity, counters and targets. Sessions of `before`
-    /// that are not connected yet go to its targets, if they can ([`diff::can_follow`]).
+    /// Creates a listener that replaces `before`, with the same identity, counters and targets. Sessions of `before`
+    /// that are not connected yet use its targets, if they can ([`diff::can_follow`]).
     #[must_use]
     pub fn after(before: &Self, spec: Arc<Listener>, limiter: Arc<Limiter>) -> Arc<Self> {
         let (targets, first_answer, waiters) = if diff::can_follow(&before.spec.load(), &spec) {
@@ -121,7 +121,7 @@ pub struct Counters {
     pub accept_errors: AtomicU64,
     /// Addresses that are not used as endpoints now, by [`Denial::index`].
     pub refused: [AtomicU64; Denial::ALL.len()],
-    /// What is seen of the messages of a durable listener.
+    /// The last state of the messages of a durable listener.
     durable: Mutex<Option<delivery::Seen>>,
 }
 
@@ -150,19 +150,19 @@ impl Counters {
         full.iter().map(|reason| self.dropped[reason.index()].load(Relaxed)).sum()
     }
 
-    /// What was last seen of the messages; `None`: the listener is not durable.
+    /// The last state of the messages; `None`: the listener is not durable.
     #[must_use]
     pub fn durable(&self) -> Option<delivery::Seen> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How messages were last seen to be delivered; `None`: the listener is not durable.
+    /// The last delivery state; `None`: the listener is not durable.
     #[must_use]
     pub fn delivery(&self) -> Option<delivery::Delivery> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|seen| seen.delivery)
     }
 
-    /// Shows what is seen of the messages.
+    /// Replaces the state of the messages.
     pub fn show_durable(&self, seen: Option<delivery::Seen>) {
         *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }

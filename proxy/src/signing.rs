@@ -1,8 +1,8 @@
-//! What the thread of the tunnels and the stream to the operator say to each other: requests for certificates, and which
-//! agents are connected.
+//! Messages between the thread of the tunnels and the stream to the operator: requests for certificates, and the
+//! connected agents.
 //!
 //! ```text
-//! thread of the tunnels ─ Asked ─▶ stream ─ Sign ─▶ operator ─ Signed ─▶ stream ─▶ who asked
+//! thread of the tunnels ─ Asked ─▶ stream ─ Sign ─▶ operator ─ Signed ─▶ stream ─▶ applicant
 //!                       ─ AgentsReport ─▶ stream ─▶ operator
 //! ```
 
@@ -18,49 +18,49 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Longest wait for an answer. It is shorter than the time that an agent has to enrol, so that the agent hears why.
+/// Longest wait for an answer. An agent has more time to enrol, so that it gets the reason.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Requests of strangers that are sent per second, and how many at once: half of what the operator takes of one proxy, so
-/// that a flood of wrong tokens keeps no agent, and not this proxy, from a renewal.
+/// Requests of strangers that are sent per second, and how many at once: half of the operator's limit for one proxy, so
+/// that a flood of wrong tokens keeps neither an agent nor this proxy from a renewal.
 const STRANGERS: (u32, u32) = (10, 50);
-/// Requests of strangers that may be unanswered.
+/// Most unanswered requests of strangers.
 const STRANGERS_UNANSWERED: usize = MAX_UNANSWERED / 2;
 
-/// A request for a certificate, and who waits for the answer.
+/// A request for a certificate, and the channel for the answer.
 #[derive(Debug)]
 pub struct Asked {
-    /// Who asks.
+    /// The applicant.
     pub applicant: Applicant,
     /// The request, base64 of DER.
     pub request: String,
-    /// Who waits.
+    /// The channel for the answer.
     pub reply: oneshot::Sender<SignOutcome>,
 }
 
-/// The end of the thread of the tunnels.
+/// The thread's end of the channel.
 #[derive(Debug)]
 pub struct ToOperator {
-    /// For certificates.
+    /// Sends requests for certificates.
     pub asks: Asks,
     /// The connected agents.
     pub connected: watch::Sender<AgentsReport>,
 }
 
-/// Asks for certificates.
+/// Sends requests for certificates.
 #[derive(Clone, Debug)]
 pub struct Asks {
     known: mpsc::Sender<Asked>,
     strangers: mpsc::Sender<Asked>,
 }
 
-/// The end of the stream.
+/// The stream's end of the channel.
 #[derive(Debug)]
 pub struct Desk {
     /// Requests of this proxy and of agents that have a certificate.
     known: mpsc::Receiver<Asked>,
     strangers: Strangers,
     connected: watch::Receiver<AgentsReport>,
-    /// Whether a stream begins with the connected agents if there are none.
+    /// Whether a stream begins with a report of the connected agents even if there are none.
     reports: bool,
 }
 
@@ -75,24 +75,24 @@ struct Strangers {
 /// Whose requests may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Everybody's.
+    /// All requests.
     All,
-    /// Those of this proxy and of agents that have a certificate.
+    /// Requests of this proxy and of agents that have a certificate.
     Known,
-    /// Nobody's.
+    /// No requests.
     Nobody,
 }
 
-/// What is to be reported to the operator.
+/// News for the operator.
 #[derive(Debug)]
 pub enum News {
-    /// A certificate is asked for.
+    /// A request for a certificate.
     Asked(Asked),
-    /// Other agents are connected than before.
+    /// A change of the connected agents.
     Connected(AgentsReport),
 }
 
-/// Both ends.
+/// Creates both ends.
 #[must_use]
 pub fn desk() -> (ToOperator, Desk) {
     let (to_known, known) = mpsc::channel(MAX_UNANSWERED);
@@ -108,7 +108,7 @@ fn is_stranger(applicant: &Applicant) -> bool {
 }
 
 impl Asks {
-    /// Asks for a certificate. None: there is no answer in time. Without a stream a request waits for one.
+    /// Asks for a certificate. `None`: there is no answer in time. Without a stream, a request waits for one.
     pub async fn ask(&self, applicant: Applicant, request: String) -> Option<SignOutcome> {
         let (reply, answer) = oneshot::channel();
         let to = if is_stranger(&applicant) { &self.strangers } else { &self.known };
@@ -121,7 +121,7 @@ impl Asks {
 }
 
 impl Strangers {
-    /// The next request, at their rate. The future may be dropped early: no request is lost.
+    /// The next request, at the rate of strangers. The future may be dropped early: no request is lost.
     async fn next(&mut self) -> Option<Asked> {
         let (each_second, burst) = STRANGERS;
         let rate = Rate::per_second(each_second, burst);
@@ -136,21 +136,20 @@ impl Strangers {
 }
 
 impl Desk {
-    /// The same for a sidecar: most have no agents, and the operator hears of none of those.
+    /// Adapts the end to a sidecar: most have no agents, and the operator need not be told.
     #[must_use]
     pub fn of_sidecar(self) -> Self {
         Self { reports: false, ..self }
     }
 
-    /// A stream begins, whose operator knows of no agents.
+    /// Notes that a stream begins, whose operator knows of no agents.
     pub fn begin(&mut self) {
         if self.reports || !self.connected.borrow().agents.is_empty() {
             self.connected.mark_changed();
         }
     }
 
-    /// Waits for what is to be reported to the operator. Requests for certificates wait while there is no room for
-    /// them.
+    /// Waits for news for the operator. Requests for certificates wait while there is no room for them.
     pub async fn next(&mut self, room: Room) -> News {
         select! {
             Some(asked) = self.known.recv(), if room != Room::Nobody => News::Asked(asked),
@@ -161,7 +160,7 @@ impl Desk {
     }
 }
 
-/// The requests of one stream that the operator has not answered. At the end of the stream, nobody waits for them any
+/// The requests of one stream that the operator has not answered. At the end of the stream, none is waited for any
 /// more.
 #[derive(Debug, Default)]
 pub struct Unanswered {
@@ -169,7 +168,7 @@ pub struct Unanswered {
     waiting: BTreeMap<u64, Waiting>,
 }
 
-/// Who waits for an answer.
+/// A task that waits for an answer.
 #[derive(Debug)]
 struct Waiting {
     is_stranger: bool,
@@ -190,7 +189,7 @@ impl Unanswered {
         }
     }
 
-    /// The message for a request. None: nobody waits for the answer any more.
+    /// Builds the message for a request. `None`: no task waits for the answer any more.
     pub fn take(&mut self, asked: Asked) -> Option<Sign> {
         let Asked { applicant, request, reply } = asked;
         if reply.is_closed() {
@@ -202,10 +201,10 @@ impl Unanswered {
         Some(Sign { id, request, applicant })
     }
 
-    /// Hands an answer to who waits for it.
+    /// Passes an answer to the waiting task.
     pub fn answer(&mut self, signed: Signed) {
         if let Some(waiting) = self.waiting.remove(&signed.id) {
-            // Who asked may be gone.
+            // The task may be gone.
             let _ = waiting.reply.send(signed.outcome);
         }
     }

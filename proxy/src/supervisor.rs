@@ -79,7 +79,7 @@ pub enum Control {
     Apply {
         /// The whole configuration.
         configuration: Arc<Configuration>,
-        /// How it came out of an earlier one, if that is known.
+        /// The step from an earlier configuration, if it is known.
         step: Option<Step>,
         /// Receives the report once the configuration is applied.
         done: Option<oneshot::Sender<Published>>,
@@ -103,11 +103,11 @@ pub struct Supervisor {
     configuration: Arc<Configuration>,
     /// The part of the configuration that runs.
     running: Running,
-    /// Which listeners of it use which endpoint sets and agents.
+    /// The endpoint sets and agents that running listeners use.
     set_users: SetUsers,
-    /// Whether no socket is opened, and durable listeners only send what they have.
+    /// Whether no socket is opened, and durable listeners only send stored messages.
     drains_only: bool,
-    /// What is around the proxy, by the configuration in force.
+    /// The surroundings of the proxy, from the configuration in force.
     surroundings: Arc<Surroundings>,
     sockets: Sockets,
     listeners: Listeners,
@@ -116,7 +116,7 @@ pub struct Supervisor {
     names: Names,
     /// The instances of agents that are connected.
     instances: Instances,
-    /// Tells the tunnels of the agents and peers of the configuration in force.
+    /// Sends the agents and peers of the configuration in force to the tunnels.
     agents: watch::Sender<Arc<ForTunnels>>,
     own: RefCell<OwnAddresses>,
     checks: Checks,
@@ -133,7 +133,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor that runs nothing yet. `agents` gets those of each configuration, with the peers.
+    /// Creates a supervisor that runs nothing yet. `agents` receives the agents and peers of each configuration.
     #[must_use]
     pub fn new(
         process: Process,
@@ -181,8 +181,8 @@ impl Supervisor {
         }
     }
 
-    /// Runs until a drain is requested, or until every sender of `control` is dropped. `news` tells of the instances of
-    /// agents that come and go.
+    /// Runs until a drain is requested, or until every sender of `control` is dropped. `news` delivers changes of the
+    /// connected instances.
     pub async fn run(
         mut self,
         mut control: mpsc::Receiver<Control>,
@@ -277,8 +277,8 @@ impl Supervisor {
         }
     }
 
-    /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or
-    /// wait for its first answer, are refreshed together, and no others.
+    /// Takes an answer and those queued behind it. Only the listeners that use a name with changed addresses, or wait
+    /// for its first answer, are refreshed, all together.
     fn answered(&mut self, first: News, answers: &mut mpsc::Receiver<News>) {
         let now = self.process.clock.seconds();
         let behind = iter::from_fn(|| answers.try_recv().ok());

@@ -68,7 +68,7 @@ impl Workers {
         Ok(Self { handles, durable, threads })
     }
 
-    /// The thread at this position: a worker, or behind the last one that of durable listeners.
+    /// The thread at this position: a worker, or after the last one that of durable listeners.
     #[must_use]
     pub fn at(&self, position: usize) -> Option<&WorkerHandle> {
         self.handles.get(position).or(self.durable.as_ref())
@@ -83,7 +83,7 @@ impl Workers {
     }
 }
 
-/// Starts the thread of a worker. Its tasks never leave it, nor does the runtime, which is therefore made there.
+/// Starts the thread of a worker. Its tasks never leave it, nor does the runtime, which is therefore created there.
 fn start_worker(
     index: usize,
     queue: mpsc::Receiver<Command>,
@@ -101,7 +101,7 @@ fn start_worker(
                 return;
             }
         };
-        // The starter counts the files that are open after this.
+        // The starter then counts the open files.
         let _ = made.send(Ok(()));
         let load = peers[index].shared_load().clone();
         let thread = Thread::new(index, Worker::new(index, process, &settings), load, peers);
@@ -111,13 +111,13 @@ fn start_worker(
     Ok(thread)
 }
 
-/// The thread of durable listeners, if there is a folder for their messages.
+/// Starts the thread of durable listeners, if there is a folder for their messages.
 #[cfg(feature = "durable")]
 fn start_durable(settings: &Settings, process: &Process) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
     crate::messages::Place::of(settings).map(|place| crate::messages::start(place, process)).transpose()
 }
 
-/// A proxy that is built without durable listeners runs none.
+/// Starts nothing, as this proxy is built without durable listeners.
 #[cfg(not(feature = "durable"))]
 #[allow(clippy::unnecessary_wraps, reason = "the same signature as with durable listeners")]
 fn start_durable(_: &Settings, _: &Process) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
@@ -142,7 +142,7 @@ struct Thread {
 }
 
 impl Thread {
-    /// A worker without sockets.
+    /// Creates a worker without sockets.
     fn new(index: usize, worker: Rc<Worker>, load: Arc<Load>, peers: Vec<WorkerHandle>) -> Rc<Self> {
         let (udp, peers, sockets) = (Sockets::default(), RefCell::new(peers), RefCell::default());
         Rc::new(Self { index, load, worker, udp, peers, sockets })
@@ -159,7 +159,7 @@ impl Thread {
                 Command::Adopt(accepted) => self.begin(accepted),
                 Command::End(endings) => sweep::end(&self, &endings).await,
                 Command::Keep(_) => {}
-                // The asker may have left while this thread was busy.
+                // The receiver may have left while this thread was busy.
                 Command::Inspect { reply, .. } if reply.is_closed() => {}
                 Command::Inspect { selection, reply } => {
                     tokio::task::spawn_local(sweep::inspect(self.clone(), selection, reply));
@@ -168,7 +168,7 @@ impl Thread {
                     self.worker.draining.set(true);
                     self.worker.process.agents.drain();
                     self.close_tcp();
-                    // From here on, this worker runs itself what it accepts.
+                    // From here on, this worker runs its accepted connections itself.
                     self.peers.borrow_mut().clear();
                     self.begin_queued(&mut queue).await;
                     sweep::drain(&self, millis).await;
@@ -185,8 +185,8 @@ impl Thread {
         lives.watch(format!("the turns of streams on {}", own_name()), self.worker.turns.give()).await;
     }
 
-    /// Runs the connections that are on their way to this worker, and takes no later ones: the workers that have accepted
-    /// those keep them. A connection that came while this worker ends would be lost.
+    /// Runs the connections that are on their way to this worker, and takes no later ones: the workers that have
+    /// accepted those keep them. A connection that arrived as this worker ends would be lost.
     async fn begin_queued(&self, queue: &mut mpsc::Receiver<Command>) {
         queue.close();
         while let Some(command) = queue.recv().await {
@@ -215,7 +215,7 @@ impl Thread {
         }
     }
 
-    /// Without this task, the socket of the route would stay open without being served.
+    /// Guards a task without which the socket of the route would stay open without being served.
     fn guard(&self, task: &str, route: &Route) -> Guard {
         self.worker.process.lives.guard(format!("{task} of {} on {}", route.load().first().id, own_name()))
     }

@@ -1,6 +1,6 @@
-//! How long connects and sessions took, over all listeners.
+//! Durations of connects and sessions, over all listeners.
 //!
-//! Each worker counts in memory of its own, and a scrape adds up what all have counted. One histogram for all would be a
+//! Each worker counts in memory of its own, and a scrape adds up the counts of all. One histogram for all would be a
 //! lock that each connection takes twice.
 
 use std::{
@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// Bounds of the times of connects.
+/// Bounds of the durations of connects.
 const CONNECT: Bounds = Bounds { first: 250, factor: 4, count: 9 };
-/// Bounds of the times of sessions.
+/// Bounds of the durations of sessions.
 const SESSION: Bounds = Bounds { first: 10_000, factor: 10, count: 8 };
-/// Most buckets of a histogram, with the one that has no bound.
+/// Most buckets of a histogram, including the one that has no bound.
 const MOST_BUCKETS: usize = 10;
 
 const _: () = assert!(CONNECT.count < MOST_BUCKETS && SESSION.count < MOST_BUCKETS);
 
-/// The upper bounds of buckets: the first in microseconds, and each so many times the one before.
+/// The upper bounds of buckets: the first in microseconds, and each `factor` times the one before.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     first: u64,
@@ -35,13 +35,13 @@ impl Bounds {
         micros.take(self.count).map(Duration::from_micros)
     }
 
-    /// The bucket of a time; the one behind the last bound has all longer times.
+    /// The bucket of a duration; the one after the last bound has all longer ones.
     fn bucket(self, took: Duration) -> usize {
         self.uppers().take_while(|upper| took > *upper).count()
     }
 }
 
-/// Times of one kind.
+/// Durations of one kind.
 #[derive(Debug, Default)]
 struct Counts {
     buckets: [AtomicU64; MOST_BUCKETS],
@@ -57,7 +57,7 @@ impl Counts {
     }
 }
 
-/// The times of one worker. No other worker has counts in the same cache line.
+/// The durations of one worker. No other worker has counts in the same cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Times {
@@ -65,7 +65,7 @@ struct Times {
     sessions: Counts,
 }
 
-/// Where one worker counts its times.
+/// The counts of one worker.
 #[derive(Debug)]
 pub struct WorkerTimings(Arc<Times>);
 
@@ -84,20 +84,20 @@ impl WorkerTimings {
 /// A histogram as a scrape shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Histogram {
-    /// Sum of all times, in seconds.
+    /// Sum of all durations, in seconds.
     pub(crate) sum: f64,
-    /// Number of times.
+    /// Number of durations.
     pub(crate) count: u64,
-    /// Upper bounds in seconds, and the times between each and the bound before.
+    /// Upper bounds in seconds, and the number of durations between each and the bound before.
     pub(crate) buckets: Vec<(f64, u64)>,
 }
 
-/// The times of all workers.
+/// The durations of all workers.
 #[derive(Debug, Default)]
 pub struct Timings(Mutex<Vec<Arc<Times>>>);
 
 impl Timings {
-    /// Where one worker counts its times from now on.
+    /// Adds the counts of one more worker.
     #[must_use]
     pub fn of_worker(&self) -> WorkerTimings {
         let times = Arc::<Times>::default();

@@ -73,19 +73,19 @@ const BACKLOG: i32 = 1024;
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the last bytes of streams may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How often it is looked meanwhile whether they are gone.
+/// How often the thread checks meanwhile whether they are sent.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Why there are no tunnels.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelsError {
-    /// A thread, its runtime or its socket cannot be made.
+    /// A thread, its runtime or its socket cannot be created.
     #[error("cannot start the thread of the tunnels")]
     Thread(#[source] io::Error),
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     #[error("cannot get random numbers for the tunnels from the system")]
     Chance(#[source] io::Error),
-    /// Not where agents reach the server.
+    /// An advertised address is not valid.
     #[error(transparent)]
     Advertised(#[from] AddressError),
     /// The endpoint has no name.
@@ -115,8 +115,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the thread, which ends when nobody is left to change `configured`. `news` hears of the instances that come and
-/// go, and an operator, if it signs certificates, by `to_operator`.
+/// Starts the thread, which ends when nobody is left to change `configured`. `news` receives changes of the instances,
+/// and `to_operator` requests to an operator, if it signs certificates.
 ///
 /// # Errors
 /// See [`TunnelsError`].
@@ -140,7 +140,7 @@ pub fn start(
             let thread = TcpListener::from_std(listener)
                 .map_err(TunnelsError::Thread)
                 .and_then(|port| Thread::open(&settings, port, shared, to_operator));
-            // Who started the thread waits for this.
+            // The starter waits for this.
             match thread {
                 Ok((thread, port)) => {
                     let _ = opened.send(Ok(()));
@@ -157,7 +157,7 @@ pub fn start(
     Ok((agents, thread))
 }
 
-/// What the thread shares with others.
+/// The state that the thread shares with others.
 struct Shared {
     door: Arc<Door>,
     log: Log,
@@ -179,9 +179,9 @@ struct Thread {
     port: u16,
     /// The port that agents dial at sidecars.
     sidecar_port: u16,
-    /// What was reported to others.
+    /// The instances that were last reported.
     told: Instances,
-    /// What the configuration in force says.
+    /// The configuration in force.
     applied: Arc<ForTunnels>,
 }
 
@@ -248,7 +248,7 @@ impl Thread {
     }
 
     /// Takes the agents, peers and sidecars of another configuration. Pods with sidecars come and go all the time, in
-    /// whatever namespace, so the agents are looked at only if they are others.
+    /// any namespace, so the agents are only compared if they have changed.
     fn apply(&mut self, told: Arc<ForTunnels>) {
         let ForTunnels { agents, peers, sidecars } = &*told;
         self.endpoint.set_peers(endpoints(peers, self.port));
@@ -263,7 +263,7 @@ impl Thread {
         self.applied = told;
     }
 
-    /// Tells others which instances of an agent are connected, if those are others than before.
+    /// Reports the connected instances of an agent if they have changed.
     fn tell(&mut self, uid: &str) {
         let now = connected(&self.endpoint.instances_of(uid)).0.remove(uid).unwrap_or_default();
         if self.told.set(uid.into(), now.clone()) {
@@ -271,7 +271,7 @@ impl Thread {
         }
     }
 
-    /// Once a second: what metrics show, and what time changes.
+    /// Runs once a second: updates metrics, and does the work that is due.
     fn look(&mut self) {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
@@ -289,7 +289,7 @@ impl Thread {
         tell_notices(&self.shared.log, self.endpoint.notices());
     }
 
-    /// The process ends: sessions of workers have ended, and what they have sent may still be on its way.
+    /// Ends with the process. The sessions of workers have ended, but their last bytes may still be in transit.
     async fn end(self) {
         self.endpoint.drain();
         let deadline = Instant::now() + FAREWELL;
@@ -300,21 +300,21 @@ impl Thread {
     }
 }
 
-/// Logs what an endpoint says of agents that do not connect.
+/// Logs the notices of an endpoint about agents that do not connect.
 fn tell_notices(log: &Log, notices: Vec<Notice>) {
     for Notice { kind, subject, message } in notices {
         log.notice(Level::Warn, kind, subject, message);
     }
 }
 
-/// The name of a run of an endpoint.
+/// Creates the name of a run of an endpoint.
 fn boot() -> Result<Boot, TunnelsError> {
     let mut boot = [0; 16];
     getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
     Ok(Boot(boot))
 }
 
-/// What each of these agents may do. What one might before counts again if the agent is the same.
+/// The rules of each of these agents. Earlier rules are reused if the agent is unchanged.
 fn rules_again(
     log: &Log,
     before: &BTreeMap<String, Agent>,
@@ -328,7 +328,7 @@ fn rules_again(
     agents.iter().map(rules).collect()
 }
 
-/// What an agent may do. A list that cannot be read allows nothing.
+/// The rules of an agent. A list that cannot be read allows nothing.
 fn rules_of(log: &Log, agent: &Agent) -> Rules {
     let max_instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
     let Agent { rotation, suspended, is_newer, .. } = *agent;
@@ -341,7 +341,7 @@ fn rules_of(log: &Log, agent: &Agent) -> Rules {
     Rules { policy, targets }
 }
 
-/// The sidecars as endpoints. What is no id names none.
+/// The sidecars as endpoints. Invalid ids are omitted.
 fn sidecar_endpoints(sidecars: &BTreeMap<String, Sidecar>, port: u16) -> BTreeMap<EndpointId, endpoint::Sidecar> {
     let endpoint = |(id, sidecar): (&String, &Sidecar)| {
         let address = SocketAddr::new(sidecar.address, port);
@@ -350,14 +350,14 @@ fn sidecar_endpoints(sidecars: &BTreeMap<String, Sidecar>, port: u16) -> BTreeMa
     sidecars.iter().filter_map(endpoint).collect()
 }
 
-/// The other proxies as endpoints. What is no id names none.
+/// The other proxies as endpoints. Invalid ids are omitted.
 fn endpoints(peers: &BTreeMap<String, IpAddr>, port: u16) -> BTreeMap<EndpointId, SocketAddr> {
     let endpoint = |(id, ip): (&String, &IpAddr)| Some((EndpointId::new(id).ok()?, SocketAddr::new(*ip, port)));
     peers.iter().filter_map(endpoint).collect()
 }
 
-/// The instances that streams are opened on: those with a connection. If an agent has none, those that wait for theirs,
-/// so that a stream waits too. Those that leave take no streams.
+/// The instances on which streams are opened: those with a connection. If an agent has none, those that wait for one,
+/// so that a stream waits, too. Instances that leave take no streams.
 fn connected(views: &[View]) -> Instances {
     let mut all = BTreeMap::<Arc<str>, (bool, BTreeSet<Arc<str>>)>::new();
     for view in views.iter().filter(|view| !view.leaving) {

@@ -1,6 +1,6 @@
-//! Sessions that come while no instance of an agent is connected.
+//! Sessions that arrive while no instance of an agent is connected.
 //!
-//! An agent that has lost its connection, or restarts, is back soon. A session that has no other endpoint waits for it
+//! An agent that has lost its connection, or restarts, is back soon. A session without another endpoint waits for it
 //! within its connect phase, instead of being reset.
 
 use std::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Sessions of one listener that wait for an instance. One more is refused. All of them may ask for a connection at the
-/// moment when an instance comes.
+/// moment when an instance connects.
 pub const WAITERS: usize = QUESTIONS;
 
 /// The sessions of a listener that wait for an instance.
@@ -39,7 +39,7 @@ pub struct Waiters {
 }
 
 impl Waiters {
-    /// Wakes the sessions that wait, because the targets have changed.
+    /// Wakes the waiting sessions, because the targets have changed.
     pub fn wake(&self) {
         self.changed.notify_waiters();
     }
@@ -56,7 +56,7 @@ impl Waiters {
     ) -> Result<(), EndReason> {
         let mut place = None;
         loop {
-            // Counts from its creation on, so that a change between the look and the wait is not missed.
+            // Registered at its creation, so that a change between the check and the wait is not missed.
             let changed = self.changed.notified();
             let next = step(&spec.load(), &targets.load(), began.elapsed());
             let left = match next {
@@ -77,7 +77,7 @@ impl Waiters {
     }
 }
 
-/// The place of a session that waits, free again on drop.
+/// The place of a waiting session, free again on drop.
 struct Place<'a>(&'a Waiters);
 
 impl Drop for Place<'_> {

@@ -57,18 +57,18 @@ fn watch(process: &Process, control: &mpsc::Sender<Control>, drain: Duration, st
     }
 }
 
-/// What the log already reports.
+/// The state that the log already reports.
 #[derive(Debug, Default)]
 struct Rounds {
     hung: BTreeSet<String>,
     died: BTreeSet<String>,
     judge: Judge,
-    /// Whether the drain was asked for.
+    /// Whether the drain was requested.
     asked: bool,
 }
 
 impl Rounds {
-    /// Looks for deaths, which are certain however late the round is, and for silence.
+    /// Checks for deaths, which are certain however late the round is, and for silence.
     fn look(&mut self, process: &Process, after: Duration) {
         let died = process.lives.died();
         for name in died.difference(&self.died) {

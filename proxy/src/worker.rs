@@ -56,14 +56,14 @@ pub struct Connection {
     pub load: LoadGuard,
 }
 
-/// The connections of a worker, with those that are on their way to it. Each of them writes it, so it has cache lines of
-/// its own: as neighbours, the loads of several workers would take each other's lines away.
+/// The number of connections of a worker, including those on their way to it. Each of them writes it, so it has cache
+/// lines of its own: as neighbours, the loads of several workers would take each other's lines away.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Load(AtomicUsize);
 
 impl Load {
-    /// Their number.
+    /// The number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.load(Relaxed)
@@ -108,19 +108,19 @@ pub struct Worker {
     pub process: Process,
     /// Live sessions.
     pub sessions: RefCell<Slab<Rc<Session>>>,
-    /// Ids of its sessions and flows.
+    /// Ids of the worker's sessions and flows.
     pub ids: WorkerIds,
-    /// Durations of its connects and sessions.
+    /// Durations of the worker's connects and sessions.
     pub timings: WorkerTimings,
     /// Read buffer of the session that currently runs.
     pub scratch: RefCell<Box<[u8]>>,
-    /// Room for what that buffer takes in.
+    /// Room for the content of that buffer.
     pub reserve: Reserve,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
     /// Places in that buffer of the datagrams of one flow, while they are sent.
     pub datagram_places: RefCell<Vec<Datagram>>,
-    /// Most flows per socket, if not as many as the process holds.
+    /// Most flows per socket; `None`: as many as the process holds.
     pub max_flows: Option<usize>,
     /// Turns of the streams.
     pub turns: StreamTurns,
@@ -134,7 +134,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker without sessions.
+    /// Creates a worker without sessions.
     #[must_use]
     pub fn new(index: usize, process: Process, settings: &Settings) -> Rc<Self> {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);

@@ -1,6 +1,6 @@
 //! The datagrams of one flow between a worker and the thread of the tunnels: a queue in memory for each direction.
 //!
-//! A sender never waits. Where a queue is full, its oldest datagrams make room, and are counted.
+//! A sender never waits. If a queue is full, its oldest datagrams are dropped and counted.
 
 use std::{
     collections::VecDeque,
@@ -16,11 +16,11 @@ use std::{
 /// Bytes that wait in one direction of a flow: several of the longest datagrams, so that no single one drives out all
 /// others. Each datagram counts [`COST`] more, so that empty ones are bounded too.
 const QUEUE_BYTES: usize = 256 * 1024;
-/// Bytes that wait in all flows of the process. A flow that has nothing to give way drops the newcomer then.
+/// Bytes that wait in all flows of the process. At the bound, a flow with nothing to drop drops the newcomer.
 const ALL_BYTES: usize = 16 * 1024 * 1024;
-/// What a datagram costs beside its bytes.
+/// The cost of a datagram beside its bytes.
 const COST: usize = 64;
-/// The most places that an empty queue keeps.
+/// The largest capacity that an empty queue keeps.
 const FEW: usize = 64;
 
 const WORKER: usize = 0;
@@ -30,15 +30,15 @@ const TUNNELS: usize = 1;
 struct Queue {
     waiting: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// Datagrams that were dropped since the reader has asked.
+    /// Datagrams that were dropped since the reader's last call.
     dropped: usize,
 }
 
 impl Queue {
-    /// Adds a datagram, and tells how many were dropped for that.
+    /// Adds a datagram, and returns how many were dropped for it.
     fn push(&mut self, datagram: &[u8], all: &AtomicUsize) -> usize {
         let cost = COST + datagram.len();
-        // Where other flows leave no room, nothing here gives way in vain.
+        // If other flows leave no room, dropping datagrams here would not help.
         if all.load(Relaxed).saturating_sub(self.bytes) + cost > ALL_BYTES {
             return 1;
         }
@@ -60,7 +60,7 @@ impl Queue {
         let cost = COST + datagram.len();
         self.bytes -= cost;
         all.fetch_sub(cost, Relaxed);
-        // What waits counts against the bounds, and its places must not outlast it.
+        // Waiting datagrams count against the bounds, and their places must not outlast them.
         if self.waiting.is_empty() && self.waiting.capacity() > FEW {
             self.waiting = VecDeque::new();
         }
@@ -68,12 +68,12 @@ impl Queue {
     }
 }
 
-/// What is there for each end, by its place: [`WORKER`] and [`TUNNELS`].
+/// The state of both ends, by their places: [`WORKER`] and [`TUNNELS`].
 #[derive(Debug, Default)]
 struct State {
-    /// What the end reads.
+    /// The datagrams to be read by each end.
     queues: [Queue; 2],
-    /// The task of the end, if it waits.
+    /// The waiting task of each end, if there is one.
     readers: [Option<Waker>; 2],
     left: [bool; 2],
     failure: Option<io::Error>,
@@ -99,7 +99,7 @@ impl Drop for Pair {
     }
 }
 
-/// One end of a flow. To drop it is to leave the flow. One task at a time may wait for datagrams.
+/// One end of a flow. Dropping it leaves the flow. One task at a time may wait for datagrams.
 #[derive(Debug)]
 pub struct FlowEnd {
     pair: Arc<Pair>,
@@ -107,7 +107,7 @@ pub struct FlowEnd {
 }
 
 impl FlowEnd {
-    /// The end of a worker, and that of the thread of the tunnels. `all` counts the bytes in the queues of all flows.
+    /// Creates the ends of a worker and of the thread of the tunnels. `all` counts the queued bytes of all flows.
     #[must_use]
     pub fn pair(all: &Arc<AtomicUsize>) -> (Self, Self) {
         let pair = Arc::new(Pair { state: Mutex::default(), all: all.clone() });
@@ -118,7 +118,7 @@ impl FlowEnd {
         WORKER + TUNNELS - self.own
     }
 
-    /// Sends a datagram, and tells how many were dropped for that. `None`: the other end has left, and nothing was sent.
+    /// Sends a datagram, and returns how many were dropped for it. `None`: the other end has left; nothing was sent.
     #[must_use]
     pub fn send(&self, datagram: &[u8]) -> Option<usize> {
         let (dropped, reader) = {
@@ -131,14 +131,14 @@ impl FlowEnd {
             queue.dropped += dropped;
             (dropped, state.readers[self.other()].take())
         };
-        // A reader that wakes finds the state free.
+        // Woken after the lock is released, so that the reader finds the state free.
         if let Some(reader) = reader {
             reader.wake();
         }
         Some(dropped)
     }
 
-    /// The next datagram; none after the other end has left and all was read.
+    /// The next datagram; `None` after the other end has left and all datagrams were read.
     pub async fn recv(&self) -> Option<Box<[u8]>> {
         poll_fn(|cx| {
             let mut state = self.pair.state();
@@ -167,7 +167,7 @@ impl FlowEnd {
         mem::take(&mut self.pair.state().queues[self.own].dropped)
     }
 
-    /// Takes back the datagrams that the other end has not read, and tells how many there are.
+    /// Takes back the datagrams that the other end has not read, and returns their number.
     #[must_use]
     pub fn unread(&self) -> usize {
         let mut state = self.pair.state();
@@ -179,12 +179,12 @@ impl FlowEnd {
         count
     }
 
-    /// Leaves the flow, and says why.
+    /// Leaves the flow, and reports the reason.
     pub fn fail(self, error: io::Error) {
         self.pair.state().failure = Some(error);
     }
 
-    /// Why the other end has left, if it has said so.
+    /// Why the other end has left, if it has reported it.
     #[must_use]
     pub fn failure(&self) -> Option<io::Error> {
         self.pair.state().failure.take()
@@ -216,7 +216,7 @@ mod tests {
         (worker, tunnels, all)
     }
 
-    /// First bytes of what waits for an end.
+    /// The first bytes of the datagrams that wait for an end.
     async fn firsts(end: &FlowEnd, count: usize) -> Vec<u8> {
         let mut firsts = Vec::new();
         for _ in 0..count {

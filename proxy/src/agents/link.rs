@@ -1,7 +1,7 @@
 //! A pair of unix sockets between a worker and the thread of the tunnels.
 //!
 //! Unix sockets have no resets: an end that closes makes the other read the end of data. So both ends share how each
-//! was left, which is said before the socket is closed, and asked where the end of data was read.
+//! was left. This is recorded before the socket is closed, and checked at the end of data.
 
 use std::{
     io,
@@ -23,9 +23,9 @@ use crate::files::Permit;
 
 /// The end is in use.
 const HERE: u8 = 0;
-/// It was closed.
+/// The end was closed.
 const CLOSED: u8 = 1;
-/// It was reset.
+/// The end was reset.
 const RESET: u8 = 2;
 
 #[derive(Debug)]
@@ -33,13 +33,13 @@ struct Pair {
     /// How each end was left.
     worker: AtomicU8,
     agent: AtomicU8,
-    /// Notified when either was. Few wait for that, so that it is made for the first who does.
+    /// Notified when either end was left. Few tasks wait for that, so it is created for the first one.
     told: OnceLock<Box<Notify>>,
     /// The descriptor that a session has beside those of its two connections.
     _file: Permit,
 }
 
-/// What one end says and knows beside its socket: the worker's, or that of the thread of the tunnels.
+/// The state of one end beside its socket: the worker's, or that of the thread of the tunnels.
 #[derive(Debug)]
 pub struct Side<const IS_WORKER: bool = true>(Arc<Pair>);
 
@@ -49,12 +49,12 @@ impl<const IS_WORKER: bool> Side<IS_WORKER> {
         if IS_WORKER { (worker, agent) } else { (agent, worker) }
     }
 
-    /// Says how this end is left; what is said first counts. The socket is closed afterwards.
+    /// Records how this end is left; only the first call counts. The socket is closed afterwards.
     pub fn leave(&self, is_reset: bool) {
         let how = if is_reset { RESET } else { CLOSED };
         if self.ends().0.compare_exchange(HERE, how, AcqRel, Acquire).is_ok() {
-            // In the one order of this fence and that of a waiter, either the waiter finds the end left, or it is found
-            // here.
+            // In the total order of this fence and that of a waiter, either the waiter finds the end left, or it is
+            // found here.
             fence(SeqCst);
             if let Some(told) = self.0.told.get() {
                 told.notify_waiters();
@@ -73,12 +73,12 @@ impl<const IS_WORKER: bool> Side<IS_WORKER> {
         self.until(|how| how == RESET).await;
     }
 
-    /// Waits until the other end is left, however that is.
+    /// Waits until the other end is left, in whatever way.
     pub async fn left(&self) {
         self.until(|how| how != HERE).await;
     }
 
-    /// Waits until the other end was left in such a way.
+    /// Waits until the other end was left in a way that `is_it` accepts.
     async fn until(&self, is_it: fn(u8) -> bool) {
         let told = self.0.told.get_or_init(Box::default);
         // See `leave`.
@@ -95,7 +95,7 @@ impl<const IS_WORKER: bool> Side<IS_WORKER> {
     }
 }
 
-/// A worker that says nothing else has given its end up. The relay at the other end says so itself.
+/// A worker that records nothing else has given its end up. The relay at the other end records its own end.
 impl<const IS_WORKER: bool> Drop for Side<IS_WORKER> {
     fn drop(&mut self) {
         self.leave(IS_WORKER);
@@ -105,18 +105,18 @@ impl<const IS_WORKER: bool> Drop for Side<IS_WORKER> {
 /// One end of a pair.
 #[derive(Debug)]
 pub struct Link<const IS_WORKER: bool = true> {
-    // Dropped first, so that how the end is left is known before the other end reads the end of data.
-    /// How the ends are left.
+    // Dropped first, so that the way the end is left is known before the other end reads the end of data.
+    /// The shared state of the ends.
     pub side: Side<IS_WORKER>,
-    /// The socket, which does not block.
+    /// The socket, which is non-blocking.
     pub socket: UnixStream,
 }
 
 impl Link {
-    /// The end of a worker, and that of the thread of the tunnels. `file` is held as long as one of them is.
+    /// Creates the end of a worker, and that of the thread of the tunnels. `file` is held as long as one of them.
     ///
     /// # Errors
-    /// As `socketpair(2)`.
+    /// See `socketpair(2)`.
     pub fn pair(file: Permit) -> io::Result<(Self, Link<false>)> {
         let (near, far) = UnixStream::pair()?;
         near.set_nonblocking(true)?;

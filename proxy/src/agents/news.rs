@@ -1,4 +1,4 @@
-//! What has changed among the instances that are connected, from the thread of the tunnels to the control thread.
+//! Changes of the connected instances, from the thread of the tunnels to the control thread.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::core::backends::instances::Changes;
 
-/// Changes that the control thread has not taken yet: one for each agent, the latest.
+/// Changes that the control thread has not taken yet: the latest one of each agent.
 #[derive(Debug, Default)]
 pub struct AgentNews {
     changes: Mutex<Changes>,
@@ -18,7 +18,7 @@ pub struct AgentNews {
 }
 
 impl AgentNews {
-    /// Tells of all instances that an agent has now.
+    /// Reports all present instances of an agent.
     pub fn tell(&self, uid: Arc<str>, instances: BTreeSet<Arc<str>>) {
         self.lock().insert(uid, instances);
         self.told.notify_one();

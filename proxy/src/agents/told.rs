@@ -16,14 +16,14 @@ pub struct ForTunnels {
 }
 
 impl ForTunnels {
-    /// What they hear of this one.
+    /// Extracts the part from a configuration.
     #[must_use]
     pub fn of(configuration: &Configuration) -> Self {
         let Tunnels { peers, sidecars } = configuration.tunnels.clone();
         Self { agents: configuration.agents.clone(), peers, sidecars }
     }
 
-    /// Whether both say the same for tunnels.
+    /// Whether both configurations have the same part for tunnels.
     #[must_use]
     pub fn is_same(one: &Configuration, other: &Configuration) -> bool {
         one.agents == other.agents && one.tunnels == other.tunnels

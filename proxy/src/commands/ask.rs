@@ -1,4 +1,4 @@
-//! One question of the control thread.
+//! A request of the control thread to the thread of durable listeners.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::shared::Shared;
 
-/// What is asked.
+/// The request.
 #[derive(Debug)]
 pub enum Ask {
-    /// Open the logs of these listeners, unless they are open. Others that are not open yet are not needed any more.
+    /// Open the logs of these listeners, unless they are open. Other logs that are not open yet are no longer needed.
     Open(Vec<Wanted>),
     /// Run these durable listeners, and no others.
     Run(Vec<Arc<Shared>>),

@@ -20,8 +20,8 @@ impl Proxy {
         self.ask_to_apply(configuration.into(), None).await
     }
 
-    /// As [`Proxy::apply`], of a configuration that came out of an earlier one. If the earlier one is in force, only what
-    /// the step names is compared.
+    /// Like [`Proxy::apply`], for a configuration derived from an earlier one. If the earlier one is in force, only the
+    /// objects that the step names are compared.
     ///
     /// # Errors
     /// The proxy has ended.

@@ -18,7 +18,7 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The proxy itself has the admin address, as its health address.
+    /// The admin address is the health address of the proxy itself.
     #[error("the health address {health} and the admin address {admin} have the same port: choose another port")]
     SamePort {
         /// Health address.
@@ -41,7 +41,7 @@ pub enum StartError {
     /// A thread or runtime cannot be created.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
-    /// The folder of the tunnels cannot be used, or an address is none.
+    /// The folder of the tunnels cannot be used, or an address is invalid.
     #[cfg(feature = "tunnels")]
     #[error("cannot serve agents")]
     Tunnels(#[source] crate::tunnels::TunnelsError),

@@ -1,4 +1,4 @@
-//! Where the tunnels of a proxy start, if it has any.
+//! Starts the tunnels of a proxy, if it has any.
 
 use std::{
     net::SocketAddr,
@@ -24,9 +24,9 @@ pub(super) type Started = Arc<Mutex<Option<thread::JoinHandle<()>>>>;
 /// Starts the thread of the tunnels when it is needed.
 type Starts = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The tunnels, as the other threads see them.
+/// The tunnels as seen by other threads.
 pub(super) struct Tunnels {
-    /// The way to agents.
+    /// The channel to agents.
     pub(super) agents: Agents,
     /// The address that agents dial, with the actual port.
     pub(super) address: Option<SocketAddr>,
@@ -36,9 +36,9 @@ pub(super) struct Tunnels {
     pub(super) starts: Option<Starts>,
     /// Takes the agents and peers of a configuration.
     pub(super) configured: watch::Sender<Arc<ForTunnels>>,
-    /// The instances that come and go.
+    /// The instances that connect and disconnect.
     pub(super) news: Arc<AgentNews>,
-    /// What the thread has for an operator that signs.
+    /// The end of the channel to an operator that signs certificates.
     pub(super) desk: Option<Desk>,
 }
 
@@ -62,7 +62,7 @@ impl Tunnels {
         Ok(Self { agents, address: Some(address), thread, starts: None, configured, news, desk })
     }
 
-    /// The tunnels of a sidecar, whose thread starts once there are agents.
+    /// Creates the tunnels of a sidecar, whose thread starts once there are agents.
     #[cfg(feature = "tunnels")]
     fn of_sidecar(settings: &crate::tunnels::sidecar::Settings, process: &Process) -> Self {
         let (configured, configurations) = watch::channel(Arc::default());
@@ -74,14 +74,14 @@ impl Tunnels {
         Self { agents, address: None, thread, starts, configured, news, desk }
     }
 
-    /// A proxy that is built without tunnels has none.
+    /// Starts nothing, as this proxy is built without tunnels.
     #[cfg(not(feature = "tunnels"))]
     #[allow(clippy::unnecessary_wraps, reason = "the same signature as with tunnels")]
     pub(super) fn start(_: &Settings, _: &Process) -> Result<Self, StartError> {
         Ok(Self::none())
     }
 
-    /// No agent can connect.
+    /// The tunnels of a proxy to which no agent can connect.
     fn none() -> Self {
         let configured = watch::Sender::new(Arc::default());
         Self {
@@ -96,7 +96,7 @@ impl Tunnels {
     }
 }
 
-/// Runs what starts the thread. A panic is reported: without the thread, no agent could connect.
+/// Runs the future that starts the thread. A panic is reported: without the thread, no agent could connect.
 pub(super) fn spawn_guarded(starts: Starts, lives: Arc<Lives>) -> JoinHandle<()> {
     tokio::spawn(lives.shield("the start of the tunnels", starts))
 }

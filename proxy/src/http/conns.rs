@@ -1,5 +1,5 @@
-//! The list of live sessions. The page reads it every two seconds, so that it is written without spaces, into a buffer
-//! that need not grow.
+//! The list of live sessions. The page reads it every two seconds, so it is written without spaces, into a buffer that
+//! need not grow.
 
 use http_body_util::Full;
 use hyper::{Response, StatusCode, body::Bytes};
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{SESSIONS, View, json, text};
 use crate::supervisor::Control;
 
-/// Bytes of a session in the list; one with long names has more.
+/// Usual size of a session in the list, in bytes; one with long names takes more.
 const USUAL: usize = 288;
 
 /// The response to a request with this query.
@@ -26,7 +26,7 @@ pub(super) async fn list(view: &View, query: Option<&str>) -> Response<Full<Byte
     json(lines(&answer.await.unwrap_or_default().sessions))
 }
 
-/// An array in JSON, with one session a line for people.
+/// Writes a JSON array with one session per line, for people.
 fn lines(sessions: &[LiveSession]) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(2 + sessions.len() * USUAL);
     out.push(b'[');

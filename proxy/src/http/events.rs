@@ -1,5 +1,5 @@
-//! The stream of states that admin pages follow. One reading a second serves all followers; without followers, nothing
-//! is read.
+//! The stream of states that admin pages follow. One snapshot a second serves all followers; without followers, none is
+//! taken.
 
 use std::{
     pin::Pin,
@@ -25,20 +25,20 @@ use crate::{core::control::page, lives::Lives, log::Recorded};
 
 /// Pause between two states.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The pause is at least this many times the time that a state took: however large it is, reading takes no more than a
-/// fifth of the control thread.
+/// The pause is at least this many times as long as the preparation of a state: however large a state is, this takes no
+/// more than a fifth of the control thread.
 const TIMES: u32 = 4;
-/// States in a row that a follower may miss because it does not read, before its connection is closed.
+/// Consecutive states that a follower may miss because it does not read, before its connection is closed.
 const MISSED: u32 = 10;
 /// States that wait for a follower beside those in the buffers of its connection.
 const WAITING: usize = 1;
-/// Pause of a browser before it opens a stream again, in milliseconds.
+/// Pause of a browser before it reopens a stream, in milliseconds.
 const RETRY: u32 = 1_000;
 
 /// The body of a response: whole, or a stream of events.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// All of it.
+    /// The whole body.
     Whole(Full<Bytes>),
     /// Events, until the sender is dropped.
     Events(mpsc::Receiver<Bytes>),
@@ -92,7 +92,7 @@ struct Follower {
 }
 
 impl Feed {
-    /// Another follower, whose connection `cut` closes if it does not read. `run` must be spawned if it is returned.
+    /// Adds a follower, whose connection `cut` closes if it does not read. `run` must be spawned if it is returned.
     fn join(&self, cut: Arc<Notify>) -> (Content, bool) {
         let (queue, events) = mpsc::channel(WAITING);
         let mut followers = self.lock();
@@ -107,7 +107,7 @@ impl Feed {
 }
 
 impl Followers {
-    /// Forgets those that have left. Returns false if there are no others, in which case nothing reads from now on.
+    /// Forgets followers that have left. Returns false if none remain, in which case no state is read from now on.
     fn are_left(&mut self) -> bool {
         self.all.retain(|follower| !follower.queue.is_closed());
         self.is_read = !self.all.is_empty();
@@ -119,7 +119,7 @@ impl Followers {
         self.all.iter().any(|follower| follower.notice != Some(number))
     }
 
-    /// Sends a state to all, behind `notices`, up to this number, to those that lack it. Returns how many were cut.
+    /// Sends a state to all followers, and `notices` to those that lack `number`. Returns how many were cut.
     fn send(&mut self, state: &Bytes, notices: &Bytes, number: u64) -> u64 {
         let both = if notices.is_empty() { state.clone() } else { [&notices[..], &state[..]].concat().into() };
         let mut cut = 0;
@@ -147,7 +147,7 @@ impl Followers {
     }
 }
 
-/// The stream for another follower, whose connection `cut` closes if it does not read.
+/// Creates the stream of another follower, whose connection `cut` closes if it does not read.
 pub(super) fn follow(view: &View, cut: Arc<Notify>) -> Content {
     let (content, must_run) = view.feed.join(cut);
     if must_run {
@@ -156,7 +156,7 @@ pub(super) fn follow(view: &View, cut: Arc<Notify>) -> Content {
     content
 }
 
-/// Runs what sends the states. A panic is reported: nothing would send them to later followers.
+/// Runs the future that sends the states. A panic is reported: later followers would get none.
 fn spawn_guarded(sends: impl Future<Output = ()> + Send + 'static, lives: Arc<Lives>) -> JoinHandle<()> {
     tokio::spawn(lives.shield("the stream of states", sends))
 }
@@ -204,7 +204,7 @@ fn state(view: &View) -> Bytes {
 /// One event of a stream. JSON has no line breaks, which would end the data.
 fn frame(event: &str, data: &impl Serialize) -> Bytes {
     let mut text = format!("retry: {RETRY}\nevent: {event}\ndata: ").into_bytes();
-    // Only maps without text keys fail, of which there are none.
+    // Only maps with keys other than texts fail, and there are none.
     if serde_json::to_writer(&mut text, data).is_err() {
         return Bytes::new();
     }

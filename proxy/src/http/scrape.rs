@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::Metrics;
 
-/// A body is reused for this many times the time that rendering took: however many clients ask, rendering takes no more
+/// A body is reused for this many times as long as rendering took: however many clients ask, rendering takes no more
 /// than a fifth of the control thread.
 const TIMES: u32 = 4;
 
@@ -59,7 +59,7 @@ impl Scraped {
     }
 }
 
-/// How long to reuse a body that took so long to render.
+/// How long to reuse a body that took this long to render.
 fn keep(took: Duration) -> Duration {
     took.saturating_mul(TIMES)
 }

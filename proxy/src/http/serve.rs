@@ -1,5 +1,5 @@
 //! Serves the HTTP addresses. A new connection always gets a place: if all are taken, the source with the most
-//! connections loses the connection that has waited longest for its client. So silent clients keep no probe out.
+//! connections loses the connection that has waited longest for its client. So silent clients cannot keep a probe out.
 
 use std::{
     convert::Infallible,
@@ -29,18 +29,18 @@ use tokio::{
 use super::{Role, View, answer, refused_method, text, typed};
 use crate::{door::Place, http_doors::Doors};
 
-/// An address that is not known, as at the unix socket.
+/// An unknown address, as at the unix socket.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Timeout for receiving a request.
 const HEADERS: Duration = Duration::from_secs(1);
-/// Bytes that are buffered of a request, and of an answer that its client does not read.
+/// Most buffered bytes of a request, and of an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
 /// Timeout for a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time that a page follows on one connection, after which it opens another. Clients that have vanished must not
 /// keep places.
 const FOLLOWED: Duration = Duration::from_secs(300);
-/// Type of the texts of another program: Prometheus reads its metrics.
+/// Content type of the texts of another program: Prometheus reads its metrics.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,15 +48,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A connection and its places.
 #[derive(Debug)]
 pub(super) struct Guest {
-    /// The endpoints that the connection may ask for.
+    /// The endpoints that the connection may request.
     pub(super) role: Role,
     /// The address that the listener is bound to.
     pub(super) bound: IpAddr,
     source: IpAddr,
     place: Place,
-    /// The place among the scrapes, once the connection has asked for metrics.
+    /// The place among the scrapes, once the connection has requested metrics.
     scrape: OnceLock<Place>,
-    /// The place among the pages that follow, once the connection has asked for events.
+    /// The place among the pages that follow, once the connection has requested events.
     following: OnceLock<Place>,
     /// Closes the connection of a page that does not read.
     pub(super) cut: Arc<Notify>,
@@ -78,7 +78,7 @@ impl Guest {
         true
     }
 
-    /// Waits until the connection has taken long enough.
+    /// Waits until the connection has used up its time.
     async fn is_over(&self) {
         sleep(PATIENCE).await;
         if self.following.get().is_some() {
@@ -171,15 +171,15 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>
     }
 }
 
-/// What every address speaks: one request a connection, within bounds.
+/// The HTTP settings of every address: one request per connection, within bounds.
 fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER).keep_alive(false);
     http
 }
 
-/// Serves one connection of a program that is no proxy, and ends with it: GET and HEAD of the paths for which `look` finds
-/// a text. An error is the text of what does not work, with status 503. `known` tells which paths there are.
+/// Serves one connection of a program that is no proxy, and ends with it: GET and HEAD of the paths for which `look`
+/// finds a text. An error is the text of a fault, with status 503. `known` tells which paths exist.
 pub async fn serve_texts(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     place: &Place,
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::{clock::Clock, door::Door};
 
-    /// The answer of a program with two paths to what a client sends.
+    /// The answer of a program with two paths to a client's bytes.
     async fn asked(sent: &str) -> String {
         let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Any, rates: None };
         let place = Door::new(bounds, Clock::start()).enter(UNKNOWN).expect("a place");

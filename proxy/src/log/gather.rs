@@ -1,4 +1,4 @@
-//! Records of sessions wait a moment for others, so that a busy proxy writes many at once, and wakes its writer as seldom.
+//! Records of sessions wait a moment for others, so that a busy proxy writes many at once, and seldom wakes its writer.
 
 use std::{
     sync::{
@@ -16,23 +16,23 @@ const LONGEST: Duration = Duration::from_millis(10);
 /// Most records of sessions for which the writer waits.
 const MANY: usize = 128;
 
-/// What is in the queue, as far as the writer waits for it.
+/// The content of the queue, as far as the writer waits for it.
 #[derive(Debug)]
 pub(super) struct Gather {
-    /// The sum of the weights of all records in the queue, or about to be. More never makes the writer wait longer.
+    /// The sum of the weights of all records in the queue, or about to be. A higher one never prolongs the wait.
     weight: AtomicUsize,
-    /// The weight at which the writer waits no longer.
+    /// The weight at which the writer stops waiting.
     enough: usize,
     writer: OnceLock<Thread>,
 }
 
 impl Gather {
-    /// For a queue with so many places, most of which stay free while the writer waits.
+    /// Creates the state for a queue of `places` records, most of which stay free while the writer waits.
     pub(super) fn new(places: usize) -> Self {
         Self { weight: AtomicUsize::new(0), enough: (places / 4).clamp(1, MANY), writer: OnceLock::new() }
     }
 
-    /// The weight of a record. Only those of sessions wait for others: they are many, and nobody waits for one of them.
+    /// The weight of a record. Only records of sessions wait for others: they are many, and no person waits for one.
     pub(super) fn weight_of(&self, event: &Event) -> usize {
         match event {
             Event::Session(_) => 1,
@@ -47,12 +47,12 @@ impl Gather {
         before < self.enough && before.saturating_add(weight) >= self.enough
     }
 
-    /// Takes back the weight of records that are in the queue no longer.
+    /// Subtracts the weight of records that have left the queue.
     pub(super) fn take_back(&self, weight: usize) {
         self.weight.fetch_sub(weight, Relaxed);
     }
 
-    /// Ends the wait of the writer, which looks at the weight again.
+    /// Ends the wait of the writer, which checks the weight again.
     pub(super) fn wake(&self) {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
@@ -83,7 +83,7 @@ impl Gather {
         self.weight.load(Relaxed) >= self.enough
     }
 
-    /// The weight of what is in the queue.
+    /// The weight of the queue's content.
     #[cfg(test)]
     pub(super) fn weight(&self) -> usize {
         self.weight.load(Relaxed)
@@ -146,7 +146,7 @@ mod tests {
                 gather.wake();
             }
         }
-        // A wake before the writer has set its thread is needless: it looks at the weight first.
+        // A wake before the writer has set its thread is needless: it checks the weight first.
         writer.join().expect("no panic");
     }
 }

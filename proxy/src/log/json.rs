@@ -40,7 +40,7 @@ struct Session<'a> {
     time: humantime::Rfc3339Timestamp,
 }
 
-/// A notice. One about a listener has its labels.
+/// A notice. If it is about a listener, it has the listener's labels.
 #[derive(Serialize)]
 struct Line<'a> {
     event: &'static str,

@@ -26,7 +26,7 @@ struct Kept {
     notices: VecDeque<Recorded>,
 }
 
-/// A notice that is kept.
+/// A notice in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recorded {
     /// Number of the notice since the start of the process.
@@ -39,7 +39,7 @@ pub struct Recorded {
     pub event: &'static str,
     /// Object the event is about.
     pub subject: String,
-    /// What happened.
+    /// The message.
     pub message: String,
 }
 

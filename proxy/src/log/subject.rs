@@ -1,13 +1,13 @@
-//! What a notice is about.
+//! The subject of a notice.
 
 use std::fmt;
 
 use proxy_api::ListenerId;
 
-/// What a notice is about.
+/// The subject of a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A listener. Records in JSON name it as those of sessions and as metrics do.
+    /// A listener. JSON records name it like records of sessions and metrics do.
     Listener(ListenerId),
     /// Anything else: a thread, a file, a name, the process.
     Other(String),

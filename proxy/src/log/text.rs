@@ -20,7 +20,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The columns of a log in which nothing is written yet.
+    /// Creates the columns of a log in which nothing is written yet.
     pub(super) fn new(coloured: bool) -> Self {
         Self { coloured, subject: SUBJECT.0 }
     }
@@ -66,9 +66,9 @@ fn grown(width: usize, text: &str, most: usize) -> usize {
     width.max(text.chars().count().min(most))
 }
 
-/// The text in one line, without control characters and without characters that show nothing or turn the text around:
-/// some texts come from clients and servers, and a terminal obeys what it is sent. In a message about a text, what is
-/// wrong with it must be seen.
+/// The text in one line, without control characters and without characters that are invisible or reverse the text: some
+/// texts come from clients and servers, and a terminal obeys them. In a message about a text, its fault must be
+/// visible.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
@@ -85,7 +85,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// JSON on one line in which the characters that [`printable`] escapes are escaped as JSON does it, so that every reader
+/// JSON on one line in which the characters that [`printable`] escapes are escaped as in JSON, so that every reader
 /// reads the same.
 #[derive(Clone, Copy, Debug)]
 pub struct PrintableJson;
@@ -105,18 +105,18 @@ impl Formatter for PrintableJson {
     }
 }
 
-/// Whether a character shows nothing, or more than itself. Marks that belong to the letter before them are shown.
+/// Whether a character is invisible, or affects others. Marks that belong to the letter before them are visible.
 fn is_hidden(character: char) -> bool {
     match character {
         ' '..='~' => false,
-        // A space that looks like another, a mark without a shape, two joiners, and selectors of a variant.
+        // A space that looks like another, a mark without a glyph, two joiners, and variation selectors.
         '\u{a0}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
-        // Behind a letter, `str` escapes what is not printable, but no marks.
+        // After a letter, `str` escapes unprintable characters, but no marks.
         _ => ['a', character].iter().collect::<String>().escape_debug().nth(2).is_some(),
     }
 }
 
-/// A session in words.
+/// Describes a session.
 fn session(record: &SessionRecord) -> String {
     let to = record.endpoint.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
     let name = record.name.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();

@@ -7,7 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{family, labels};
 use crate::shared::Shared;
 
-/// The checks of listeners that have some.
+/// The checks of listeners that have any.
 pub(super) fn checks_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let checked = move || all.iter().filter(|shared| shared.spec.load().health_check.is_some());
     let checks = checked().flat_map(|shared| {

@@ -62,7 +62,7 @@ const COUNTERS: [Row; 10] = [
     ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
 ];
 
-/// What became of the messages of durable listeners.
+/// The fate of the messages of durable listeners.
 pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let seen: Vec<(Labels<'_>, Seen)> =
         all.iter().filter_map(|shared| Some((labels(shared), shared.counters.durable()?))).collect();
@@ -94,7 +94,7 @@ fn by_reason<'a>(
     })
 }
 
-/// The time of syncs has fractions, which other counters have not.
+/// The time of syncs is fractional, unlike other counters.
 fn sync_seconds(out: &mut DescriptorEncoder<'_>, seen: &[(Labels<'_>, Seen)]) -> Result<(), std::fmt::Error> {
     let (name, help) = ("portlane_durable_sync_seconds", "Time that syncs of messages took, in seconds.");
     let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -1,4 +1,4 @@
-//! The listeners whose series are exposed. A change costs what it concerns; only a scrape looks at all of them.
+//! The listeners whose series are exposed. A change costs what it concerns; only a scrape visits all of them.
 
 use std::{
     collections::BTreeMap,

@@ -18,15 +18,15 @@ pub(super) fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) 
     family(out, ("portlane_connections_queued", help), false, queued)
 }
 
-/// The first limited listener of each limiter. A limiter is known by its address, so that no two are compared.
+/// The first limited listener of each limiter. A limiter is identified by its address, so that no two are compared.
 fn first_of_each_limiter(all: &[Arc<Shared>]) -> impl Iterator<Item = &Arc<Shared>> {
     let mut seen = BTreeSet::new();
     let limited = all.iter().filter(|shared| shared.spec.load().limits.is_some());
     limited.filter(move |shared| seen.insert(Arc::as_ptr(&shared.limiter)))
 }
 
-/// Namespaces whose share of the process is limited, by themselves or because there are others. `room` is what a
-/// connection would leave to others now.
+/// Namespaces whose share of the process is limited, by their own limit or because there are others. `room` is the room
+/// that a connection would leave to others now.
 pub(super) fn shares_text(
     out: &mut DescriptorEncoder<'_>,
     all: &[Arc<Shared>],

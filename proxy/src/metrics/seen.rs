@@ -27,7 +27,7 @@ impl Metrics {
         listeners.iter().map(|shared| totals(&shared.counters)).sum()
     }
 
-    /// What the page shows of these listeners.
+    /// The data of these listeners for the page.
     #[must_use]
     pub fn seen(&self, shown: &BTreeSet<&ListenerId>) -> BTreeMap<ListenerId, Seen> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +39,7 @@ impl Metrics {
     }
 }
 
-/// A listener at `now` (seconds of the process clock), with no more than `room` endpoints.
+/// The data of a listener at `now` (seconds of the process clock), with no more than `room` endpoints.
 fn seen(shared: &Shared, now: u64, room: &mut usize) -> Seen {
     let (spec, targets, counters) = (shared.spec.load(), shared.targets.load(), &shared.counters);
     let durable = counters.durable();

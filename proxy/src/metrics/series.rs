@@ -1,4 +1,4 @@
-//! How counters and gauges are written, and the labels of listeners.
+//! Writes counters and gauges, and the labels of listeners.
 
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},

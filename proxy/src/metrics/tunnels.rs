@@ -5,7 +5,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{family, single};
 use crate::agents::Seen;
 
-/// The agents that are connected, and the connections that did not become theirs.
+/// The connected agents, and the connections that did not become theirs.
 pub(super) fn tunnels_text(out: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), std::fmt::Error> {
     let (used, most) = seen.memory;
     let gauges = [

@@ -7,7 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::family;
 use crate::core::logging::unrouted::{Unroutable, Unrouted};
 
-/// These connections of the ports that listeners share by server name.
+/// The unrouted connections of the ports that listeners share by server name.
 pub(super) fn unrouted_text(
     out: &mut DescriptorEncoder<'_>,
     ports: &[(u16, Arc<Unrouted>)],

@@ -55,7 +55,7 @@ impl BindError {
         }
     }
 
-    /// The port of this key belongs to another program, which does not use it just now.
+    /// The port of this key belongs to another program, which does not use it at present.
     #[must_use]
     pub fn yielded(key: SocketKey) -> Self {
         let ip = match key.bind {
@@ -73,7 +73,7 @@ impl BindError {
     }
 }
 
-/// What is said beside of an address in use that the proxy of a sidecar may have itself.
+/// The addition about an address in use that the proxy of a sidecar may have itself.
 fn of_agents(address: SocketAddr, transport: Transport) -> &'static str {
     let may_be = transport == Transport::Tcp && address.port() == SIDECAR_TUNNEL_PORT;
     if may_be { " (agents reach a sidecar on this port if its listeners use agents)" } else { "" }

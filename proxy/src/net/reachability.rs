@@ -1,18 +1,18 @@
-//! Which errors say that an endpoint cannot be reached, for TCP and UDP alike.
+//! Errors that mean that an endpoint cannot be reached, for TCP and UDP alike.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Errors of the way to an endpoint for which `ErrorKind` has no stable value, or one that other errors share. A router
-/// or a firewall on the way may refuse with "administratively prohibited" (`EACCES` on IPv6) or "protocol unreachable"
-/// (`ENOPROTOOPT`). This host refuses with `EACCES` (a `prohibit` route), `EINVAL` (a `blackhole` route), or
-/// `EAFNOSUPPORT` (a kernel without IPv6).
+/// Errors on the path to an endpoint for which `ErrorKind` has no stable value, or one that other errors share. A
+/// router or a firewall on the path may refuse with "administratively prohibited" (`EACCES` on IPv6) or "protocol
+/// unreachable" (`ENOPROTOOPT`). This host refuses with `EACCES` (a `prohibit` route), `EINVAL` (a `blackhole` route),
+/// or `EAFNOSUPPORT` (a kernel without IPv6).
 const REFUSALS: [Errno; 6] =
     [Errno::ACCESS, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::NETDOWN, Errno::INVAL, Errno::AFNOSUPPORT];
 
-/// Whether an error belongs to the endpoint or the way to it, so that another endpoint may do better; not to this host,
-/// which has no free port, descriptor or memory for any endpoint.
+/// Whether an error belongs to the endpoint or the path to it, so that another endpoint may do better; not to this
+/// host, which has no free port, descriptor or memory for any endpoint.
 #[must_use]
 pub fn is_of_the_endpoint(error: &io::Error) -> bool {
     let is_refused =

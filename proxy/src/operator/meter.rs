@@ -1,4 +1,4 @@
-//! Measures the load of a proxy, in steps of few listeners: to count all of them at once would hold up a change.
+//! Measures the load of a proxy, in steps of few listeners: counting all of them at once would delay a change.
 
 use std::mem;
 
@@ -20,17 +20,17 @@ const STEP: usize = 256;
 pub(super) struct Meter {
     /// When the last measurement began.
     at: Instant,
-    /// What the last measurement that is over has counted.
+    /// The counts of the last complete measurement.
     counts: ByForward,
-    /// Seconds between the beginnings of the last two measurements.
+    /// Seconds between the starts of the last two measurements.
     elapsed: f64,
     phase: Phase,
     sent: Option<Load>,
 }
 
-/// How far the measurement is.
+/// The progress of a measurement.
 enum Phase {
-    /// None is under way.
+    /// No measurement is under way.
     Idle,
     /// Listeners are counted.
     Counting(Walk<ListenerId>, ByForward),
@@ -39,7 +39,7 @@ enum Phase {
 }
 
 impl Meter {
-    /// A meter whose first measurement compares with `now`.
+    /// Creates a meter whose first measurement compares with `now`.
     pub(super) fn new(metrics: &Metrics, now: Instant) -> Self {
         Self { at: now, counts: metrics.by_forward(), elapsed: 0.0, phase: Phase::Idle, sent: None }
     }
@@ -58,7 +58,7 @@ impl Meter {
         !matches!(self.phase, Phase::Idle)
     }
 
-    /// Goes on with the measurement. Returns the load once it is measured, if it differs from the last one returned.
+    /// Continues the measurement. Returns the load once it is measured, if it differs from the last one returned.
     pub(super) fn step(&mut self, metrics: &Metrics) -> Option<Load> {
         let mut summing = match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => return None,
@@ -112,7 +112,7 @@ mod tests {
         (metrics, all)
     }
 
-    /// Measures to the end. Returns the number of steps, and the load if there is another one than before.
+    /// Measures to the end. Returns the number of steps, and the load if it has changed.
     fn measure(meter: &mut Meter, metrics: &Metrics) -> (usize, Option<Load>) {
         let (mut steps, mut load) = (0, None);
         while meter.is_under_way() {

@@ -26,8 +26,8 @@ const MAX_ROOTS: u64 = 1 << 20;
 
 /// The state directory, and the configuration still to be written.
 ///
-/// What waits to be written is lost in a crash: the proxy then starts with a configuration that is up to a pause old (see
-/// [`writes::pause`]), and the operator sends what has changed since, as after any loss of the stream.
+/// A crash loses a configuration that waits to be written: the proxy then starts with one that is up to a pause old
+/// (see [`writes::pause`]), and the operator sends the changes since, as after any loss of the stream.
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
@@ -119,8 +119,8 @@ impl State {
         self.writing = Some(Write { began: Instant::now(), configuration, task });
     }
 
-    /// Waits for the end of the write under way; without one, forever. What could not be written, and is still the last
-    /// configuration, is scheduled again. Returns whether it was written.
+    /// Waits for the end of the write under way; without one, forever. A configuration that could not be written, and
+    /// is still the last one, is scheduled again. Returns whether it was written.
     pub(super) async fn written(&mut self, proxy: &Proxy) -> bool {
         let Some(Write { began, task, .. }) = &mut self.writing else { return pending().await };
         let written = task.await.map_err(io::Error::other).flatten();

@@ -155,7 +155,7 @@ impl Stream<'_> {
         }
     }
 
-    /// Does what the operator says. Returns whether that was a change.
+    /// Handles a message of the operator. Returns whether it was a change.
     async fn hear(&mut self, message: ToProxy) -> Result<bool, End> {
         if message.tell_held {
             self.send_held().await?;
@@ -174,7 +174,7 @@ impl Stream<'_> {
         Ok(true)
     }
 
-    /// Goes on to measure the load, and sends it if it has changed.
+    /// Continues to measure the load, and sends it if it has changed.
     async fn measure(&self, meter: &mut Meter) -> Result<(), End> {
         match meter.step(self.proxy.metrics()) {
             Some(load) => self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await,
@@ -182,7 +182,7 @@ impl Stream<'_> {
         }
     }
 
-    /// Tells the operator what the tunnels have for it.
+    /// Sends the news of the tunnels to the operator.
     async fn tell(&mut self, news: News) -> Result<(), End> {
         match news {
             News::Asked(asked) => {
@@ -225,7 +225,7 @@ impl Stream<'_> {
             return self.send(FromProxy { inspected: Some(Inspected { id, live }), ..FromProxy::default() }).await;
         }
         selection.limit = selection.limit.min(MAX_LIVE);
-        // Without an answer, the operator names this proxy as one that has not answered.
+        // Without an answer, the operator reports this proxy as one that has not answered.
         let Ok(live) = timeout(INSPECT, self.proxy.inspect(selection)).await else { return Ok(()) };
         let live = live?;
         self.send(FromProxy { inspected: Some(Inspected { id, live }), ..FromProxy::default() }).await
@@ -240,7 +240,7 @@ impl Stream<'_> {
         let digest = part.digest.clone();
         let next = match self.assembler.take(self.current, part) {
             Ok(None) => return Ok(()),
-            // Shared with the control thread and with what is persisted: a copy has tens of thousands of names.
+            // Shared with the control thread and with the write to disk: a copy has tens of thousands of names.
             Ok(Some(next)) => Arc::new(next),
             Err(error) => {
                 self.proxy.refuse(error.to_string()).await?;
@@ -260,7 +260,7 @@ impl Stream<'_> {
         self.report(report).await
     }
 
-    /// Sends what is new to the operator; after an apply at least the version.
+    /// Sends the changes of the report to the operator; after an apply at least the version.
     async fn report(&mut self, report: Published) -> Result<(), End> {
         let before = self.reported.as_ref();
         let parts = match before.and_then(|before| Some((before, report.concerned_since(before)?))) {
@@ -275,7 +275,7 @@ impl Stream<'_> {
     }
 }
 
-/// What the tunnels have for the operator; without tunnels never anything.
+/// Waits for news of the tunnels to the operator; without tunnels forever.
 async fn news(desk: &mut Option<Desk>, room: Room) -> News {
     match desk {
         Some(desk) => desk.next(room).await,

@@ -1,4 +1,4 @@
-//! Writes many bytes, in stretches.
+//! Writes many bytes in stretches, with pauses.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of a stretch.
+/// Size of a stretch, in bytes.
 const STRETCH: usize = 64 << 10;
 /// Pause after a stretch.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Writes what `fill` does, with a pause after each stretch. A thread that makes many bytes holds its CPU for long, and
-/// others that wake there may wait for a time slice.
+/// Writes the output of `fill`, with a pause after each stretch. A thread that generates many bytes holds its CPU for
+/// long, and others that wake there may wait for a time slice.
 pub(super) fn write(to: impl Write, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     write_and(to, fill, give_way)
 }

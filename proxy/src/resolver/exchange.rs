@@ -1,8 +1,8 @@
-//! Asks one name server one question.
+//! Sends one query to one name server.
 //!
-//! Each question has a socket of its own, so that answers do not mix and the system picks a port that nobody can guess.
-//! A UDP socket is connected to its server and reports every ICMP error, as with glibc: a server that does not run or that
-//! no route leads to fails at once instead of after the timeout, and datagrams of others do not arrive.
+//! Each query has a socket of its own, so that answers do not mix and the system picks a port that nobody can guess. A
+//! UDP socket is connected to its server and reports every ICMP error, as with glibc: a server that is not running or
+//! unreachable fails at once instead of after the timeout, and datagrams of others do not arrive.
 
 use std::{
     fs, io,
@@ -31,21 +31,21 @@ use crate::{
 
 /// Port of name servers.
 const PORT: u16 = 53;
-/// Longest datagram, in bytes. A server may send more than was allowed, and glibc takes it.
+/// Longest datagram, in bytes. A server may exceed the allowed size, and glibc accepts that.
 const LONGEST: usize = 65_535;
-/// What to wait for at a UDP socket: an ICMP error alone does not make it readable.
+/// Events to wait for at a UDP socket: an ICMP error alone does not make it readable.
 const ANSWERS: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// A name server, and the way to it.
+/// A name server, and how to query it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NameServer {
     address: SocketAddr,
-    /// Whether no question goes by UDP.
+    /// Whether no query is sent over UDP.
     is_tcp_only: bool,
 }
 
 impl NameServer {
-    /// A server of these settings.
+    /// Creates a name server with these settings.
     pub(super) fn new(server: &Server, conf: &ResolvConf) -> Self {
         let zone = server.zone.as_deref().and_then(interface).unwrap_or_default();
         let address = match SocketAddr::new(server.ip, PORT) {
@@ -55,10 +55,10 @@ impl NameServer {
         Self { address, is_tcp_only: conf.has(Flag::UseVc) }
     }
 
-    /// Asks the server, over TCP if UDP is not enough. Each way has `time` for its answer, but none lasts beyond `end`.
+    /// Queries the server, over TCP if UDP is not enough. Each one has `time` to answer, but none lasts beyond `end`.
     ///
     /// # Errors
-    /// The failure of the server, for which the next one is asked.
+    /// The failure of the server, for which the next one is queried.
     pub(super) async fn ask(self, question: &Question, time: Duration, end: Instant) -> Result<Answer, Answer> {
         let judgement =
             if self.is_tcp_only { Ok(Judgement::OverTcp) } else { in_time(time, end, self.by_udp(question)).await };
@@ -90,9 +90,9 @@ impl NameServer {
         socket.send(&question.encode(id)).await?;
         loop {
             let ready = socket.ready(ANSWERS).await?;
-            // `try_io` knows one interest at a time.
+            // `try_io` accepts one interest at a time.
             let interest = if ready.is_error() { Interest::ERROR } else { Interest::READABLE };
-            // Only now, so that a silent server costs no memory.
+            // Allocated only now, so that a silent server costs no memory.
             let mut message = vec![0; LONGEST];
             let received = socket.try_io(interest, || io::Read::read(&mut &*SockRef::from(&socket), &mut message));
             let judgement = match received {
@@ -103,7 +103,7 @@ impl NameServer {
             if judgement != Judgement::Ignored {
                 return Ok(judgement);
             }
-            // A flood of false answers leaves others their turn.
+            // Other tasks get their turn during a flood of false answers.
             yield_now().await;
         }
     }
@@ -126,7 +126,7 @@ impl NameServer {
     }
 }
 
-/// The judgement of a way to ask, unless its time is up.
+/// The judgement over one transport, unless its time is up.
 async fn in_time(
     time: Duration,
     end: Instant,
@@ -181,7 +181,7 @@ mod tests {
         server(address).ask(&question(), LIMIT, Instant::now() + LIMIT).await
     }
 
-    /// The answer to a question: these bits, and an address of the name if there are none.
+    /// Builds the answer to a query: these bits, and an address of the name if there are none.
     fn answer(question: &[u8], bits: u16) -> Vec<u8> {
         let has_address = bits == 0;
         let mut message = question[..2].to_vec();
@@ -241,7 +241,7 @@ mod tests {
         let (tcp, udp, address) = loop {
             let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
             let address = tcp.local_addr().expect("an address");
-            // Somebody else may have the port.
+            // Another process may have the port.
             if let Ok(udp) = UdpSocket::bind(address).await {
                 break (tcp, udp, address);
             }
@@ -268,7 +268,7 @@ mod tests {
         let question = question();
         let serve = async {
             let (mut stream, _) = tcp.accept().await.expect("a connection");
-            // Unread bytes would make a reset of the end.
+            // Closing with unread bytes would reset the connection.
             let mut question = vec![0; stream.read_u16().await.expect("a length").into()];
             stream.read_exact(&mut question).await.expect("a question");
         };

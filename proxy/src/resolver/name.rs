@@ -25,8 +25,8 @@ use crate::{
     files::{Files, Permit},
 };
 
-/// Longest wait for the second address family once the first has addresses. After it, the second has failed and is asked
-/// for again alone, so that a family that nobody answers keeps no other name of the namespace waiting.
+/// Longest wait for the second address family once the first has addresses. After it, the second has failed and is
+/// queried again alone, so that an unanswered family delays no other name of the namespace.
 const LATE: Duration = Duration::from_secs(2);
 
 /// A name to keep resolved.
@@ -34,14 +34,14 @@ const LATE: Duration = Duration::from_secs(2);
 pub(super) struct Name {
     pub(super) host: String,
     pub(super) system: Systems,
-    /// The lookups that the namespace may have at a time.
+    /// The concurrent lookups that the namespace may have.
     pub(super) slots: Arc<LookupSlots>,
     /// File descriptors of the process.
     pub(super) files: Arc<Files>,
     pub(super) answers: mpsc::Sender<News>,
 }
 
-/// Follows a name, also after a lookup has panicked.
+/// Follows a name, even after a lookup has panicked.
 pub(super) async fn follow(name: Name) {
     loop {
         let mut lookups = JoinSet::new();
@@ -59,7 +59,7 @@ pub(super) async fn follow(name: Name) {
     }
 }
 
-/// Asks again whenever something is due or the system's settings for the name have changed, until the receiver is
+/// Queries again whenever a query is due or the system's settings for the name have changed, until the receiver is
 /// dropped.
 async fn keep(name: Name) {
     let Name { host, system: mut systems, slots, files, answers } = name;
@@ -90,7 +90,7 @@ async fn keep(name: Name) {
     }
 }
 
-/// Waits until the settings for a host are no longer those that are `known`.
+/// Waits until the settings for a host differ from those that are `known`.
 async fn changed(systems: &mut Systems, host: &str, known: Option<&System>) {
     while systems.changed().await.is_ok() {
         if known.is_none_or(|known| !is_equal_for(systems, host, known)) {
@@ -104,7 +104,7 @@ fn is_equal_for(systems: &mut Systems, host: &str, known: &System) -> bool {
     systems.borrow_and_update().as_ref().is_some_and(|latest| latest.is_equal_for(host, known))
 }
 
-/// One round of questions for a name.
+/// One round of queries for a name.
 struct Round<'a> {
     host: &'a str,
     system: &'a Arc<System>,
@@ -115,16 +115,16 @@ struct Round<'a> {
     began: Instant,
 }
 
-/// The place of a lookup among those of its namespace, until it is dropped.
+/// The turn of a lookup among those of its namespace, until it is dropped.
 struct Turn<'a> {
     _slot: SemaphorePermit<'a>,
-    /// Without room, the lookup uses the few descriptors of the reserve.
+    /// `None`: for lack of room, the lookup uses the few descriptors of the reserve.
     files: Option<Permit>,
     _reserve: Option<ReserveTurn<'a>>,
 }
 
 impl Round<'_> {
-    /// Asks for what is due and sends what is known then. `false` if the receiver is dropped.
+    /// Sends the queries that are due, and then the present state. `false` if the receiver is dropped.
     async fn run(&self, due: Due, known: &mut Families) -> bool {
         if let Some(ips) = self.system.hosts.addresses(self.host) {
             let resolution = known.listed(ips, self.now());
@@ -145,8 +145,8 @@ impl Round<'_> {
         self.send(resolution).await
     }
 
-    /// Waits for the turn of what is due. Where families that have failed keep a retry waiting until both families are
-    /// due, these are asked for instead: such families must not keep the others from being followed.
+    /// Waits for the turn of `due`. If a retry of failed families waits until both families are due, both are queried
+    /// instead: failed families must not keep the others from being followed.
     async fn turn(&self, due: Due, known: &Families) -> Option<(Due, Turn<'_>)> {
         if due != Due::Whole {
             let turn = within(known.whole_in(self.now()), pin!(self.turn_of(due))).await;
@@ -174,7 +174,7 @@ impl Round<'_> {
         search.outcome()
     }
 
-    /// Asks for both families of a full name.
+    /// Queries both families of a full name.
     async fn both(&self, fqdn: &str, may_overlap: bool) -> Pair<Answer> {
         let asked = |family| ask(self.system, fqdn, family, may_overlap);
         if self.system.conf.has(Flag::SingleRequest) {

@@ -1,4 +1,4 @@
-//! One question: a full name, one family, the servers in their order.
+//! One query: a full name, one family, the servers in their order.
 
 use tokio::{
     task::JoinSet,
@@ -13,14 +13,14 @@ use crate::core::resolution::dns::{
     tries::{QUESTION, STAGGER, Try},
 };
 
-/// Asks the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is asked at a
-/// time.
+/// Queries the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is queried
+/// at a time.
 pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap: bool) -> Answer {
     if family == Family::Six && system.conf.has(Flag::NoAaaa) {
         return Answer::NoData;
     }
     let Some(question) = Question::new(fqdn, family, system.conf.has(Flag::Edns0)) else {
-        // No server is asked, so this is no silence: the search continues.
+        // No server is queried, so this is no silence: the search continues.
         return Answer::Failed { why: format!("{fqdn:?} is not a name of DNS"), is_servfail: true };
     };
     let end = Instant::now() + QUESTION;
@@ -59,7 +59,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
     }
 }
 
-/// The answer of a server, or why the next one is asked.
+/// The answer of a server, or why the next one is queried.
 async fn try_one(one: Try, server: NameServer, question: Question, end: Instant) -> Result<Answer, Answer> {
     server.ask(&question, one.timeout, end).await
 }

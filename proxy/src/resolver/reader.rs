@@ -1,4 +1,4 @@
-//! Reads a file of the system on a thread of its own: a file system that does not answer, such as a dead mount, holds up
+//! Reads a file of the system on a thread of its own: a file system that does not answer, such as a dead mount, blocks
 //! neither names nor the control thread, nor the end of the process.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::{deadline::within, follow::Stamp};
 
 /// Longest wait for a file system.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Most bytes of a file that count.
+/// Most bytes of a file that are used.
 const MOST_BYTES: u64 = 16 << 20;
 
 /// One state of a file.
@@ -29,10 +29,10 @@ pub(super) enum State {
     Present(Stamp),
 }
 
-/// The result of a look at a file.
+/// The result of checking a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// The file is in the state that the caller knows.
+    /// The file is in the known state.
     Same,
     /// The file is in this state, with this content.
     New(State, Vec<u8>),
@@ -43,7 +43,7 @@ pub(super) enum Look {
 /// A file of the system.
 pub(super) struct Reader {
     path: PathBuf,
-    /// A look that has not ended. No other one begins meanwhile: they would collect threads.
+    /// A check that has not ended. No other one begins meanwhile, as threads would accumulate.
     pending: Option<oneshot::Receiver<Look>>,
 }
 
@@ -52,7 +52,7 @@ impl Reader {
         Self { path: path.into(), pending: None }
     }
 
-    /// Reads the file, if its state is not `known`. A look that has not ended in time is not waited for again.
+    /// Reads the file, if its state is not `known`. A check that has not ended in time is not waited for again.
     pub(super) async fn look(&mut self, known: Option<State>) -> Look {
         let path = self.path.clone();
         self.run(LIMIT, move || look_at(&path, known)).await
@@ -70,16 +70,16 @@ impl Reader {
     }
 }
 
-/// Begins a look. A thread of the runtime would have to return before the process could end.
+/// Begins a check. A thread of the runtime would have to return before the process could end.
 fn begin(look: impl FnOnce() -> Look + Send + 'static) -> oneshot::Receiver<Look> {
     let (sender, receiver) = oneshot::channel();
-    // Without a thread the sender is dropped, which the receiver sees.
+    // Without a thread the sender is dropped, which the receiver notices.
     let _ = thread::Builder::new().name("resolver-files".to_owned()).spawn(move || drop(sender.send(look())));
     receiver
 }
 
 fn look_at(path: &Path, known: Option<State>) -> Look {
-    // Before the content, so that a change while it is read is seen at the next look.
+    // Before the content, so that a change while it is read is found at the next check.
     let state = match Stamp::of(path) {
         Ok(stamp) => State::Present(stamp),
         Err(error) if error.kind() == io::ErrorKind::NotFound => State::Missing,
@@ -91,15 +91,15 @@ fn look_at(path: &Path, known: Option<State>) -> Look {
     content(path).map_or_else(|error| Look::Failed(error.to_string()), |bytes| Look::New(state, bytes))
 }
 
-/// The content of a file, as far as it counts. A file that does not exist is empty.
+/// The used part of a file's content. A file that does not exist is empty.
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    // A pipe without a writer would hold up the thread.
+    // A pipe without a writer would block the thread.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file?,
     };
     let kind = file.metadata()?.file_type();
-    // Some mount /dev/null over a file.
+    // Some users mount /dev/null over a file.
     if !kind.is_file() && !kind.is_char_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }

@@ -30,10 +30,10 @@ use crate::{
 
 /// The files: hosts, and the settings of the resolver.
 const PATHS: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
-/// How often the files are looked at. With the time to ask again, an edit counts within 5 s.
+/// How often the files are checked. Including the time until the next query, an edit takes effect within 5 s.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// The settings of now; `None` until the files were looked at for the first time.
+/// The present settings; `None` until the files were checked for the first time.
 pub(super) type Systems = watch::Receiver<Option<Arc<System>>>;
 
 /// One state of the settings.
@@ -47,12 +47,12 @@ pub(super) struct System {
     failures: [Option<String>; 2],
     /// The states of the contents that are in force; `None` for a file that was never read.
     states: [Option<State>; 2],
-    /// Questions so far, for `rotate`.
+    /// Number of queries so far, for `rotate`.
     questions: AtomicUsize,
 }
 
 impl System {
-    /// The settings after a look at both files. What `last` knows of a file stays in force while it cannot be read.
+    /// The settings after a check of both files. The settings in `last` stay in force for a file that cannot be read.
     pub(super) fn after(last: Option<&Self>, looks: [Look; 2]) -> Self {
         let mut states = last.map_or([None; 2], |last| last.states);
         let mut failures = [None, None];
@@ -85,7 +85,7 @@ impl System {
         Self { hosts, conf, servers, problems, failures, states, questions: AtomicUsize::new(0) }
     }
 
-    /// Whether these looks have found what is known.
+    /// Whether these checks have found the known states.
     fn is_as(&self, looks: &[Look; 2]) -> bool {
         looks.iter().zip(&self.failures).all(|(look, failure)| match look {
             Look::Same => failure.is_none(),
@@ -99,17 +99,17 @@ impl System {
         self.hosts == other.hosts && self.is_asked_alike(other)
     }
 
-    /// Whether the settings are equal as far as they concern this host.
+    /// Whether the settings are equal for this host.
     pub(super) fn is_equal_for(&self, host: &str, other: &Self) -> bool {
         self.hosts.addresses(host) == other.hosts.addresses(host) && self.is_asked_alike(other)
     }
 
-    /// Whether questions are equal and go to the same servers.
+    /// Whether queries are equal and go to the same servers.
     fn is_asked_alike(&self, other: &Self) -> bool {
         self.conf == other.conf && self.servers == other.servers
     }
 
-    /// The tries of the next question, each with its server. Without `may_overlap`, one server is asked at a time.
+    /// The tries of the next query, each with its server. Without `may_overlap`, one server is queried at a time.
     pub(super) fn tries(&self, may_overlap: bool) -> impl Iterator<Item = (Try, NameServer)> {
         let turn = self.questions.fetch_add(1, Relaxed);
         let tries = tries::tries(&self.conf, turn, may_overlap).into_iter();
@@ -117,12 +117,12 @@ impl System {
     }
 }
 
-/// The name of this host, as far as it can be known; a domain in it is the search domain if no line names one.
+/// The name of this host, if known; its domain is the search domain if no line names one.
 fn hostname() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// The settings, read again at a use after a change.
+/// The settings, reread on use after a change.
 pub(super) struct Latest {
     files: [Reader; 2],
     last: Option<Arc<System>>,
@@ -135,7 +135,7 @@ impl Default for Latest {
 }
 
 impl Latest {
-    /// The settings of now. Waits for the file systems no longer than a look may take.
+    /// Returns the present settings. Waits for the file systems no longer than a check may take.
     pub(super) async fn system(&mut self) -> Arc<System> {
         let [hosts, conf] = &mut self.files;
         let [known_hosts, known_conf] = self.last.as_ref().map_or([None; 2], |last| last.states);
@@ -148,10 +148,10 @@ impl Latest {
     }
 }
 
-/// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
+/// Follows the settings until the last receiver is gone. Reports unreadable parts once for each change of them.
 pub(super) fn follow(answers: mpsc::Sender<News>, lives: Arc<Lives>) -> Systems {
     let (sender, receiver) = watch::channel(None);
-    // Without it every name would have the settings of that moment for ever.
+    // Without this task every name would keep the settings of that moment for ever.
     tokio::spawn(lives.shield("the check of the resolver's settings", look(sender, answers)));
     receiver
 }
@@ -160,7 +160,7 @@ async fn look(systems: watch::Sender<Option<Arc<System>>>, answers: mpsc::Sender
     let (mut latest, mut reported) = (Latest::default(), Vec::new());
     loop {
         let system = latest.system().await;
-        // A change ends lookups. Programs such as DHCP clients write the same content again and again.
+        // A change ends lookups. Programs such as DHCP clients often rewrite the same content.
         let is_new = systems.borrow().as_ref().is_none_or(|sent| !sent.is_equal(&system));
         if is_new {
             systems.send_replace(Some(system.clone()));

@@ -4,24 +4,24 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use tunnel_core::identity::EndpointId;
 
-/// Where agents connect, and what is kept of them.
+/// The port for agents, and the folder for their files.
 #[derive(Clone, Debug)]
 pub struct TunnelSettings {
     /// The address that agents dial; port 0 is any free port.
     pub address: SocketAddr,
-    /// Where agents reach that address, as HOST:PORT, for their join strings. None: the address itself.
+    /// Addresses at which agents reach that port, as HOST:PORT, for their join strings. Empty: the address itself.
     pub advertise: Vec<String>,
     /// The folder for keys, tokens and join strings, which only this process uses.
     pub folder: PathBuf,
-    /// Which endpoint of a cluster this is, where the operator signs certificates. None: this process signs them.
+    /// The id of this endpoint in a cluster, whose operator signs certificates. `None`: this process signs them.
     pub endpoint: Option<EndpointId>,
-    /// Instances of all agents at once, at most [`crate::tunnels::MAX_AGENTS`].
+    /// Most instances of all agents at the same time, at most [`crate::tunnels::MAX_AGENTS`].
     pub max_agents: usize,
     /// The port of sidecars to which connections are handed over.
     pub sidecar_port: u16,
 }
 
-/// Where agents of a sidecar connect, by way of their gateways.
+/// The port for agents of a sidecar, which connect by way of their gateways.
 #[derive(Clone, Debug)]
 pub struct SidecarSettings {
     /// The address that pods of gateways dial.

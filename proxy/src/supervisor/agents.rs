@@ -1,4 +1,4 @@
-//! Agents and their instances: whose targets follow them.
+//! Agents and their instances, which the targets of listeners follow.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Takes the instances of agents that have others than before. The listeners that lead through one of these agents
-    /// are refreshed together, and no others.
+    /// Takes the changed instances of agents. Only the listeners that lead through one of these agents are refreshed,
+    /// all together.
     pub(super) fn connected(&mut self, changes: Changes) {
         let uids = changes.keys().map(|uid| &**uid).collect();
         let concerned = self.set_users.through(&uids, &self.running.listeners);
@@ -24,8 +24,8 @@ impl Supervisor {
         }
     }
 
-    /// Tells the tunnels of the agents and peers of the configuration in force, if there were others before. Returns the
-    /// listeners whose targets may be others for that.
+    /// Sends the agents and peers of the configuration in force to the tunnels, if they have changed. Returns the
+    /// listeners whose targets may differ for that.
     pub(super) fn follow_agents(&self, before: &Configuration) -> BTreeSet<ListenerId> {
         let now = &*self.configuration;
         if ForTunnels::is_same(before, now) {
@@ -53,8 +53,8 @@ mod tests {
         supervisor::fixtures::{self, id, listener, listeners},
     };
 
-    /// A supervisor of two agents, `u` and `v`, and three listeners: `a` leads through `u`, `b` through `v`, and `c`
-    /// through none; and what its tunnels get.
+    /// Creates a supervisor of two agents, `u` and `v`, and three listeners: `a` leads through `u`, `b` through `v`,
+    /// and `c` through none; and the receiver of its tunnels.
     fn supervisor() -> (Supervisor, watch::Receiver<Arc<ForTunnels>>) {
         let (mut it, told) = fixtures::supervisor();
         let all = [("a", through("u")), ("b", through("v")), ("c", listener(3, "b"))];
@@ -111,7 +111,7 @@ mod tests {
         it.connected(instances(&[("u", &["nas", "pi4"]), ("stranger", &["one"])]));
         assert_eq!(endpoints(&it, "a"), ["agent/shop/u/nas/db.lan:5432", "agent/shop/u/pi4/db.lan:5432"]);
         let before = ["a", "b", "c"].map(|name| targets(&it, name));
-        // A listener that is refreshed would have its first entry by now.
+        // A refreshed listener would now have its first entry.
         assert!(before[1].entries.is_empty() && before[2].entries.is_empty());
         it.connected(instances(&[("u", &["pi4"])]));
         assert_eq!(endpoints(&it, "a"), ["agent/shop/u/pi4/db.lan:5432"]);

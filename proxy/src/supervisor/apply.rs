@@ -21,10 +21,10 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
-    /// has changed but what sockets can be opened. `step` tells how the configuration came out of an earlier one.
+    /// Runs the configuration in force, as far as possible. `before` was in force until now; `None`: only the sockets
+    /// that can be opened have changed. `step` is the step from an earlier configuration.
     pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>, step: Option<Step>) {
-        // A step from another configuration says nothing of this one.
+        // A step from another configuration says nothing about this one.
         let named = step.filter(|step| before.as_ref().is_some_and(|before| Arc::ptr_eq(&step.from, before)));
         let named = named.map(|step| step.named);
         let tunnels = before.as_deref().filter(|_| named.as_ref().is_none_or(|named| named.tunnels));
@@ -54,7 +54,7 @@ impl Supervisor {
         self.carry_out(tunnels, bound, Some(failures), touched, offered).await;
     }
 
-    /// The part of the proxy that changes, if the change is one in place of listeners that have not failed.
+    /// The changed part of the proxy, if the change is in place and concerns no failed listener.
     fn part(&self, before: &Configuration, named: Option<&Named>) -> Option<Part> {
         if self.drains_only {
             return None;
@@ -63,8 +63,8 @@ impl Supervisor {
         (!part.concerns(|id| self.reporter.has_failed(id))).then_some(part)
     }
 
-    /// Runs the configuration in force, which differs from the one before in this part only, and in what tunnels get if it is
-    /// compared with that of `tunnels`.
+    /// Runs the configuration in force, which differs from the previous one only in this part, and in the part for
+    /// tunnels if that is compared with `tunnels`.
     async fn apply_in_place(&mut self, tunnels: Option<&Configuration>, part: &Part) {
         let settled = diff::diff(&part.running, &part.desired).settle(&BTreeSet::new());
         self.running.listeners.extend(settled.next.listeners.clone());
@@ -74,7 +74,7 @@ impl Supervisor {
         self.carry_out(tunnels, bound, None, touched, part.desired.keys().cloned().collect()).await;
     }
 
-    /// The listeners that have changed use other endpoint sets and agents than they did in `ran`.
+    /// Updates the endpoint sets and agents that changed listeners use, and used in `ran`.
     fn use_sets(&mut self, ran: &Running, touched: &Touched) {
         for id in &touched.changed {
             let [before, after] = [ran, &self.running].map(|state| state.listeners.get(id).map(|listener| &**listener));
@@ -82,9 +82,9 @@ impl Supervisor {
         }
     }
 
-    /// Carries out what a change touches. The running state is the next one already. What tunnels get is compared with
-    /// that of `tunnels`; `None`: it is the same. `failures` are those of all listeners; `None`: they are as before. The
-    /// listeners in `offered` are offered differently than before.
+    /// Carries out the effects of a change. The running state is already the next one. The part for tunnels is compared
+    /// with that of `tunnels`; `None`: it is the same. `failures` are those of all listeners; `None`: they are
+    /// unchanged. The listeners in `offered` are offered differently than before.
     async fn carry_out(
         &mut self,
         tunnels: Option<&Configuration>,
@@ -112,7 +112,7 @@ impl Supervisor {
         self.listeners.retire(&were);
         notices::write(&self.process.log, self.reporter.applied(&settled, failures, &were));
         self.reporter.touch(offered);
-        // A listener that is gone may still be offered, and cannot be run: its entry must not tell of its past.
+        // A removed listener may still be offered without running: its entry must not show its past.
         for id in were.keys().filter(|id| !self.running.listeners.contains_key(*id)) {
             self.health.forget(id);
             self.losses.forget(id);
@@ -128,7 +128,7 @@ impl Supervisor {
         }
     }
 
-    /// Follows the names of listeners that have changed, and recomputes the targets that may have.
+    /// Follows the names of changed listeners, and recomputes the targets that may have changed.
     fn follow(&mut self, touched: &Touched) {
         for (id, listener) in touched.changed.iter().filter_map(|id| Some((id, self.running.listeners.get(id)?))) {
             self.names.add(id, listener);
@@ -149,7 +149,7 @@ impl Supervisor {
         self.refresh_all_of(&users);
     }
 
-    /// Recomputes the targets of those of these listeners that serve.
+    /// Recomputes the targets of the serving listeners among these.
     pub(super) fn refresh_all_of(&mut self, ids: &BTreeSet<ListenerId>) {
         let live = self.listeners.live();
         let serving: ById = ids.iter().filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
@@ -193,7 +193,7 @@ impl Supervisor {
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
     }
 
-    /// Exposes the series of listeners that have changed, and those of removed ones that still have sessions.
+    /// Exposes the series of changed listeners, and those of removed ones that still have sessions.
     pub(super) fn expose(&self, changed: &BTreeSet<ListenerId>) {
         let live = self.listeners.live();
         self.metrics.expose(changed.iter().map(|id| (id, live.get(id))), self.listeners.retired());
@@ -235,7 +235,7 @@ mod tests {
         it
     }
 
-    /// Applies a configuration that came out of `from`, or so it is said, by an update that named this set.
+    /// Applies a configuration that is said to be derived from `from` by an update that named this set.
     async fn apply(it: &mut Supervisor, next: Arc<Configuration>, from: &Arc<Configuration>, set: &str) {
         let before = std::mem::replace(&mut it.configuration, next);
         let named = Named { endpoints: BTreeSet::from([set.to_owned()]), ..Named::default() };
@@ -255,7 +255,7 @@ mod tests {
     async fn an_update_refreshes_the_users_of_what_it_names_and_another_step_is_not_believed() {
         let first = configuration([10, 10]);
         let mut it = running(first.clone());
-        // No update makes the other set differ without its name. It shows that nothing compares it.
+        // No update changes the other set without naming it, so the difference shows that it is not compared.
         let second = configuration([11, 11]);
         apply(&mut it, second.clone(), &first, "ns/a").await;
         assert_eq!(ports(&it), [vec![11], vec![]]);
@@ -273,7 +273,7 @@ mod tests {
             let tunnels = Tunnels { peers, ..Tunnels::default() };
             Arc::new(Configuration { tunnels, ..(*configuration([10, 10])).clone() })
         };
-        // No update makes peers differ without their names. They show that nothing compares them.
+        // No update changes peers without naming them, so the difference shows that they are not compared.
         apply(&mut it, with_peer(1), &first, "ns/a").await;
         assert!(!told.has_changed().expect("open"));
         apply(&mut it, with_peer(2), &first, "ns/a").await;
@@ -293,7 +293,7 @@ mod tests {
         let failure = Failure { reason: FailureReason::SocketHeld, message: "as before".to_owned(), serving: None };
         let failures = Failures::from([(id("b"), failure.clone())]);
         it.reporter.applied(&Settled::default(), Some(failures), &ById::new());
-        // No update makes the other set differ without its name. It shows that nothing compares it.
+        // No update changes the other set without naming it, so the difference shows that it is not compared.
         let second = configuration([11, 11]);
         apply(&mut it, second.clone(), &first, "ns/a").await;
         assert_eq!(ports(&it), [vec![11], vec![]]);

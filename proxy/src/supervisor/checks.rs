@@ -115,8 +115,8 @@ impl Checks {
     }
 }
 
-/// Whose check a task runs. A listener that moves to another port keeps these, and so its running checks; the listener
-/// itself would be kept alive by a check.
+/// The owner of a check task. A listener that moves to another port keeps these objects, and so its running checks; a
+/// check with the listener itself would keep it alive.
 struct Of {
     listener: ListenerId,
     counters: Arc<Counters>,
@@ -155,15 +155,15 @@ async fn watch(process: Process, turns: OfForward, of: Of, subject: Subject) {
     }
 }
 
-/// The result of a check. One that panics has failed, and the next one takes place: what a backend says must end neither its
-/// checks nor the process.
+/// The result of a check. A check that panics has failed, and the next one takes place: data from a backend must end
+/// neither its checks nor the process.
 async fn result_of(check: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let mut check = pin!(check);
     let panicked = || Poll::Ready(Err("the check itself has failed: report this as a bug".to_owned()));
     poll_fn(|cx| catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(cx))).unwrap_or_else(|_| panicked())).await
 }
 
-/// Longest time by which a check is later than its interval, in milliseconds.
+/// Most by which a check is later than its interval, in milliseconds.
 const LATE: u64 = 1000;
 
 /// The pause before the next check: never less than the interval, and up to a tenth more, so that the checks of many

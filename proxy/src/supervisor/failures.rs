@@ -1,4 +1,4 @@
-//! What is logged of listeners that do not run as configured.
+//! Log lines about listeners that do not run as configured.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::{
     log::{Level, Notice},
 };
 
-/// Returns a notice for each failure that is new, and names the listeners that have another one than before, or none.
+/// Returns a notice for each new failure, and names the listeners whose failure has changed or ended.
 pub(super) fn changes(before: &Failures, now: &Failures, named: &mut BTreeSet<ListenerId>) -> Vec<Notice> {
     let mut notices = Vec::new();
     for (id, failure) in failures::changes(before, now) {

@@ -1,4 +1,4 @@
-//! Ports of other programs in the pod: what the core decides about them, carried out and persisted.
+//! Ports of other programs in the pod: carries out and persists the decisions of the core.
 
 use std::{collections::BTreeSet, io, path::PathBuf, time::Instant};
 
@@ -35,7 +35,7 @@ pub(super) struct ForeignPorts {
 }
 
 impl ForeignPorts {
-    /// With the ports that an earlier run of the proxy in this pod has found. A damaged file counts as none.
+    /// Begins with the ports that an earlier run of the proxy in this pod has found. A damaged file counts as none.
     pub(super) fn new(settings: &Settings, failed: impl Fn() + Send + Sync + 'static) -> Self {
         let file = settings.foreign_ports_file.clone().filter(|_| !settings.yield_for.is_zero());
         let bytes = file.as_ref().and_then(|file| persisted::read(file, MAX_BYTES).ok());
@@ -46,13 +46,13 @@ impl ForeignPorts {
         Self { ports, started, file, writes, writing: None, fault: Fault::default(), failed }
     }
 
-    /// These are the sockets to open now.
+    /// Sets the sockets to open now.
     pub(super) fn wanted(&mut self, sockets: &BTreeSet<SocketKey>) {
         self.ports.wanted(sockets);
     }
 
-    /// Opens a socket with `open`, unless its port belongs to another program: then `reserve` only looks whether the port is
-    /// free, and what it opens is closed at once.
+    /// Opens a socket with `open`, unless its port belongs to another program: then `reserve` only checks whether the
+    /// port is free, and its socket is closed at once.
     pub(super) fn bind(
         &mut self,
         key: SocketKey,
@@ -70,7 +70,7 @@ impl ForeignPorts {
         result.and_then(|sockets| if may_bind { Ok(sockets) } else { Err(BindError::yielded(key)) })
     }
 
-    /// The proxy serves these sockets now. Writes the ports of others if they changed; [`Self::written`] has the result.
+    /// Notes that the proxy serves these sockets. Writes the foreign ports if they changed, see [`Self::written`].
     pub(super) fn settled(&mut self, served: impl Iterator<Item = SocketKey>) {
         served.for_each(|key| self.ports.served(key));
         self.begin();
@@ -81,8 +81,8 @@ impl ForeignPorts {
         self.file.is_none() || self.writes.are_done(&self.ports.all().collect())
     }
 
-    /// Takes the result of the write under way, if it has ended, and writes the ports of others if the file has not got
-    /// them now. Returns what to log.
+    /// Takes the result of the write under way, if it has ended, and writes the ports of others if the file lacks any.
+    /// Returns the notice to log.
     pub(super) fn written(&mut self) -> Option<Notice> {
         let ended = self.end();
         self.begin();
@@ -98,7 +98,7 @@ impl ForeignPorts {
         tokio::task::spawn_blocking(move || done.send(persisted::write(&file, &bytes)));
     }
 
-    /// A failure is no reason to stop: the ports are known until the process ends.
+    /// Takes the result of a write. A failure does not stop the proxy: the ports are known until the process ends.
     fn end(&mut self) -> Option<Notice> {
         let result = match self.writing.as_mut()?.try_recv() {
             Err(TryRecvError::Empty) => return None,
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::net;
 
-    /// What a sidecar with this file remembers; a port that is foreign is left alone for as long as `yield_for`.
+    /// The memory of a sidecar with this file; a foreign port is left alone for `yield_for`.
     fn remembered(file: &Path, yield_for: Duration) -> ForeignPorts {
         let settings = Settings { yield_for, foreign_ports_file: Some(file.to_owned()), ..Settings::default() };
         ForeignPorts::new(&settings, || {})
@@ -153,7 +153,7 @@ mod tests {
 
     const KEY: SocketKey = SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port: 80 };
 
-    /// Waits for the end of the write under way. Returns what is logged when the supervisor looks at it.
+    /// Waits for the end of the write under way. Returns the notice that is then logged.
     async fn end_of_write(ports: &mut ForeignPorts) -> Option<Notice> {
         let result = ports.writing.take().expect("a write is under way").await.expect("it ends");
         let (done, writing) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! What is logged of the health of backends.
+//! Notices about the health of backends.
 
 use proxy_api::{BackendHealth, ListenerId};
 

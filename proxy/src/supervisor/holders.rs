@@ -1,5 +1,5 @@
-//! The programs that have the ports that this proxy lacks. To look for one reads all of `/proc`, so that is done once for
-//! each failure, and not at each apply while a port is lacking.
+//! The programs that hold the ports that this proxy lacks. A search reads all of `/proc`, so it is done once for each
+//! failure, and not at each apply while a port is lacking.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::{core::changes::lacking::Why, net::BindError};
 /// Sockets that could not be opened.
 pub(super) type Errors = BTreeMap<SocketKey, BindError>;
 
-/// The errors of the last call by socket, each with the error of the system, and with the holder as far as it is known.
+/// The errors of the last call by socket, each with the error of the system, and with the holder if it is known.
 #[derive(Debug, Default)]
 pub(super) struct Holders(BTreeMap<SocketKey, (Why, BindError)>);
 
 impl Holders {
-    /// Names the holders in these errors. `find` does so in those that the last call did not have.
+    /// Names the holders in these errors. `find` names those in errors that are new since the last call.
     pub(super) fn name(&mut self, errors: &mut Errors, find: impl FnOnce(Vec<&mut BindError>)) {
         let mut before = std::mem::take(&mut self.0);
         let whys: BTreeMap<SocketKey, Why> =
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use crate::supervisor::fixtures::socket;
 
-    /// The number of errors in which a holder is looked for, if these ports are lacking. What is found is marked.
+    /// The number of errors in which a holder is looked up, if these ports are lacking. Found errors are marked.
     fn looked_up(holders: &mut Holders, ports: &[u16]) -> usize {
         let error = |port: &u16| (socket(*port), BindError::yielded(socket(*port)));
         let mut errors: Errors = ports.iter().map(error).collect();

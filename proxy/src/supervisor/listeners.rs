@@ -25,7 +25,7 @@ pub(super) type ById = BTreeMap<ListenerId, Arc<Shared>>;
 pub(super) struct Listeners {
     /// Listeners that serve.
     live: ById,
-    /// Those of them that are durable.
+    /// Durable listeners among them.
     durable: BTreeSet<ListenerId>,
     /// Removed listeners that still have sessions.
     retired: Vec<Arc<Shared>>,
@@ -35,7 +35,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// An owner without listeners, of a process with room for this number of sessions.
+    /// Creates an owner without listeners, of a process with room for this number of sessions.
     pub(super) fn new(room: usize) -> Self {
         Self { tenants: Tenants::new(room), ..Self::default() }
     }
@@ -60,13 +60,13 @@ impl Listeners {
         !self.retired.is_empty() || !self.moved.is_empty()
     }
 
-    /// How each live durable listener delivers. One that has not run for a second is left out.
+    /// The delivery state of each live durable listener. A listener that has not run for a second is omitted.
     pub(super) fn deliveries(&self) -> BTreeMap<&ListenerId, Delivery> {
         self.durable().filter_map(|(id, shared)| Some((id, shared.counters.delivery()?.into()))).collect()
     }
 
-    /// Makes `next` the live listeners; all but those in `changed` are live already. Returns the changed ones that were
-    /// live before, for [`Self::endings`] and then for [`Self::retire`].
+    /// Makes `next` the live listeners; all except those in `changed` are live already. Returns the changed ones that
+    /// were live before, for [`Self::endings`] and then for [`Self::retire`].
     pub(super) fn place(&mut self, next: &BTreeMap<ListenerId, Arc<Listener>>, changed: &BTreeSet<ListenerId>) -> ById {
         if changed.is_empty() {
             return ById::new();
@@ -106,8 +106,8 @@ impl Listeners {
         self.tenants.resize(room);
     }
 
-    /// A listener that moves to another socket or protocol becomes a new object, so that its old sessions can be
-    /// distinguished from its new ones. It keeps its counters and what it knows of its endpoints.
+    /// Places one listener. If it moves to another socket or protocol, it becomes a new object, so that its old
+    /// sessions can be distinguished from its new ones. It keeps its counters and the state of its endpoints.
     fn place_one(&mut self, id: &ListenerId, spec: &Arc<Listener>) {
         let limiter = self.tenants.limiter(id);
         let known = self.live.get(id);
@@ -145,7 +145,7 @@ impl Listeners {
                 OnUpdate::Close => 0,
             };
             let present = before.get(&concern.listener);
-            // No session of a listener from before a move fits the present one. One that moves now is the present one.
+            // No session of a listener from before a move fits the present one, which includes one that moves now.
             let moved = self.moved.iter().filter(|shared| {
                 shared.id == concern.listener && !present.is_some_and(|present| Arc::ptr_eq(present, shared))
             });

@@ -12,19 +12,19 @@ use crate::{
     shared::Shared,
 };
 
-/// How long a retry waits for logs. The next one has those that take longer.
+/// How long a retry waits for logs. Logs that take longer are ready for the next retry.
 const RETRY_WITHIN: Duration = Duration::from_millis(100);
 
 /// Why durable listeners cannot run.
 pub(super) type NoLogs = BTreeMap<ListenerId, String>;
 
 impl Supervisor {
-    /// Opens the logs of durable listeners. Those that have none are not supported for now.
+    /// Opens the logs of durable listeners. Listeners without a log are not supported for now.
     pub(super) async fn open_logs(&mut self, desired: &mut Desired) {
         self.no_logs = leave_out(self.workers.durable.as_ref(), desired).await;
     }
 
-    /// Whether a log can be opened that could not before, such as one whose folder another process had.
+    /// Whether a log can now be opened that could not before, such as one whose folder another process had.
     pub(super) async fn has_log_now(&self) -> bool {
         let mut listeners = Vec::new();
         for id in self.no_logs.keys() {
@@ -33,7 +33,7 @@ impl Supervisor {
             }
         }
         let count = listeners.len();
-        // Without any, the thread need not be asked.
+        // Without such logs, the thread need not be asked.
         count > 0 && keeping::open(self.workers.durable.as_ref(), listeners, RETRY_WITHIN).await.len() < count
     }
 
@@ -45,7 +45,7 @@ impl Supervisor {
     }
 }
 
-/// Opens the logs of durable listeners. Those that have none are listed, and desired no more.
+/// Opens the logs of durable listeners. Listeners without a log are returned, and no longer desired.
 async fn leave_out(thread: Option<&WorkerHandle>, desired: &mut Desired) -> NoLogs {
     let durable = desired.iter().filter_map(|(id, wanted)| {
         let spec = wanted.as_ref().filter(|spec| spec.durable.is_some())?;
@@ -68,7 +68,7 @@ mod tests {
         supervisor::fixtures::{id, listener},
     };
 
-    /// A listener that keeps messages so.
+    /// A listener with these durable settings.
     fn with(durable: Durable) -> Arc<Listener> {
         Arc::new(Listener { durable: Some(Box::new(durable)), ..(*listener(1, "b")).clone() }.sealed())
     }

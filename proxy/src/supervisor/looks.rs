@@ -1,5 +1,5 @@
-//! Looks, once a second, for what no event reports. All listeners and sockets are looked at in steps, between which the event
-//! loop has its turn: a change that arrives meanwhile waits for one step, and not for thousands of listeners.
+//! Checks, once a second, for changes that no event reports. All listeners and sockets are checked in steps, between
+//! which the event loop runs: a change that arrives meanwhile waits for one step, not for thousands of listeners.
 
 use std::{collections::BTreeSet, mem, sync::atomic::Ordering::Relaxed};
 
@@ -11,27 +11,27 @@ use crate::{core::workers::walk::Walk, net};
 /// Most listeners, and most sockets, of one step.
 const STEP: usize = 256;
 
-/// A round of looks at all listeners, and then at all sockets.
+/// A round of checks of all listeners, and then of all sockets.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     walk: Walk<ListenerId>,
     sockets: Walk<SocketKey>,
-    /// Whether the listeners of the round are done, and sockets are not.
+    /// Whether the listeners of the round are done, and the sockets are not.
     are_at_sockets: bool,
     /// Whether entries of the report may have changed since the round began.
     have_news: bool,
 }
 
 impl Looks {
-    /// Whether some listeners or sockets of the round wait to be looked at.
+    /// Whether some listeners or sockets of the round are not checked yet.
     pub(super) fn are_under_way(&self) -> bool {
         self.walk.is_under_way() || self.are_at_sockets
     }
 }
 
 impl Supervisor {
-    /// Looks for a shortage of files or memory, another memory limit, how durable listeners deliver, datagrams that reach no
-    /// socket, and addresses that this host gained or lost. Begins to look at all listeners and sockets.
+    /// Checks for a shortage of files or memory, a changed memory limit, changes of delivery, datagrams that reach no
+    /// socket, and addresses that this host gained or lost. Begins a round over all listeners and sockets.
     pub(super) async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let now = self.process.clock.seconds();
@@ -58,8 +58,8 @@ impl Supervisor {
         }
     }
 
-    /// Looks at the next listeners of the round, or at the next sockets: whether they are hot, or have connections that belong
-    /// to no listener.
+    /// Checks the next listeners of the round, or the next sockets: whether they are hot, or have connections that
+    /// belong to no listener.
     pub(super) async fn look_on(&mut self) {
         let now = self.process.clock.seconds();
         self.looks.are_at_sockets = self.looks.are_at_sockets || self.look_at_listeners(now);
@@ -72,8 +72,8 @@ impl Supervisor {
         notices::write(&self.process.log, notices);
     }
 
-    /// Looks at the next listeners at `now` (seconds of the process clock): for changes of backend health, reached limits and
-    /// lost datagrams. Returns whether they were the last ones of the round. Then, the report is published.
+    /// Checks the next listeners at `now` (seconds of the process clock) for changes of backend health, reached limits
+    /// and lost datagrams. Returns whether they were the last ones of the round. Then the report is published.
     fn look_at_listeners(&mut self, now: u64) -> bool {
         let (mut notices, mut changed) = (Vec::new(), Vec::new());
         for (id, shared) in self.looks.walk.step(self.listeners.live(), STEP) {
@@ -107,7 +107,7 @@ impl Supervisor {
 
     /// Counts the datagrams that reach no socket, at `now` (seconds). Only proxies with UDP listeners pay for it.
     fn count_no_ports(&mut self, now: u64) {
-        // They are in order, those of UDP behind those of TCP.
+        // The keys are ordered, with UDP after TCP.
         let has_udp = self.running.sockets.keys().next_back().is_some_and(|key| key.transport == Transport::Udp);
         let count = has_udp.then(no_ports::read).flatten();
         let found = self.no_ports.observe(count, self.process.flows.usage().0 > 0, now);
@@ -134,7 +134,7 @@ mod tests {
         id(&format!("l{at:04}"))
     }
 
-    /// A supervisor with a thousand listeners, each of which has refused a session for the share of its namespace.
+    /// A supervisor with a thousand listeners, each of which has refused a session because of its namespace's share.
     fn with_refusals() -> Supervisor {
         let (mut it, _told) = supervisor();
         let spec = listener(1, "b");
@@ -176,7 +176,7 @@ mod tests {
     async fn a_listener_that_leaves_during_a_round_is_forgotten_and_the_others_are_looked_at() {
         let mut it = with_refusals();
         it.look_on().await;
-        // One that was looked at, and one that was not.
+        // One checked listener, and one that is not checked yet.
         let gone = BTreeSet::from([name(0), name(COUNT - 1)]);
         it.running.listeners.retain(|id, _| !gone.contains(id));
         let before = it.listeners.place(&it.running.listeners, &gone);

@@ -1,4 +1,4 @@
-//! What is logged of datagrams that the system drops before the proxy reads them.
+//! Notices about datagrams that the system drops before the proxy reads them.
 
 use proxy_api::ListenerId;
 

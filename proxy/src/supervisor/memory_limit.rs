@@ -7,15 +7,15 @@ use crate::{
     process::Process,
 };
 
-/// Adapts the process to its memory limit, and to what else takes memory. Returns a notice if that changed the bounds
-/// of the process. A limit that cannot be read stays in force.
+/// Adapts the process to its memory limit, and to the other users of memory. Returns a notice if that changed the
+/// bounds of the process. A limit that cannot be read leaves the previous one in force.
 pub(super) fn follow(process: &Process) -> Option<Notice> {
     let limit = memory::limit().ok()?;
     let text = || message(limit, &beside(process), process.most_sessions());
     process.resize(limit).then(|| notice(Level::Info, "resized", "process", text()))
 }
 
-/// What takes memory beside sessions.
+/// The users of memory beside sessions.
 fn beside(process: &Process) -> Vec<&'static str> {
     let messages = process.messages.is_used().then_some("the messages of durable listeners");
     let tunnels = process.tunnels.is_used().then_some("the bytes of agents");

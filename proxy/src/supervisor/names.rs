@@ -1,4 +1,4 @@
-//! DNS names of backends: follows them with the resolver, and says in the log what fails.
+//! DNS names of backends: follows them with the resolver, and logs failures.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -33,25 +33,25 @@ pub(super) struct Change {
 }
 
 impl Names {
-    /// An owner without names, whose resolver sends answers through the channel and counts its sockets among `files`.
+    /// Creates an owner without names. Its resolver sends answers to `answers`, and counts its sockets among `files`.
     pub(super) fn new(answers: mpsc::Sender<News>, files: Arc<Files>, lives: Arc<Lives>) -> Self {
         Self { resolver: Resolver::new(answers, files, lives), names: names::Names::default() }
     }
 
-    /// An owner whose answers are dropped.
+    /// Creates an owner whose answers are dropped.
     #[cfg(test)]
     pub(super) fn without_receiver() -> Self {
         Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)), Lives::new(crate::clock::Clock::start()))
     }
 
-    /// This listener will use the names of these backends, too. Call this for all listeners that change before
+    /// Adds the names of these backends for a listener that will use them. Call this for all changed listeners before
     /// [`Names::set`], so that names whose users change keep their addresses.
     pub(super) fn add(&mut self, id: &ListenerId, listener: &Listener) {
         let changed = self.names.add(id, &names::hosts_of(listener));
         self.follow(id, changed);
     }
 
-    /// This listener uses exactly the names of these backends from now on; `None`: it is gone.
+    /// Sets the names that a listener uses to those of these backends; `None`: the listener is gone.
     pub(super) fn set(&mut self, id: &ListenerId, listener: Option<&Listener>) {
         let changed = self.names.set(id, listener.map(names::hosts_of).unwrap_or_default());
         self.follow(id, changed);
@@ -66,8 +66,8 @@ impl Names {
         }
     }
 
-    /// Takes what is known of a name at `now` (seconds of the process clock). A failure is logged once and keeps the last
-    /// addresses in use.
+    /// Takes the resolution of a name at `now` (seconds of the process clock). A failure is logged once and keeps the
+    /// last addresses in use.
     pub(super) fn learn(&mut self, host: &str, resolution: Resolution, now: u64) -> Change {
         let why = resolution.failure.clone().unwrap_or_default();
         let names::Change { changed, transition, truncated } = self.names.learn(host, resolution, now);
@@ -92,7 +92,7 @@ impl Names {
         Change { changed, notices: transition.into_iter().chain(truncated).collect() }
     }
 
-    /// Says what could not be read of the system's settings.
+    /// A notice about parts of the system's settings that could not be read.
     pub(super) fn unreadable(problems: &[String]) -> Notice {
         let message = format!("{}; everything else is in force", problems.join("; "));
         notices::notice(Level::Warn, "resolver", "settings of the resolver", message)
@@ -107,7 +107,7 @@ impl Names {
         self.resolver.since_long_wait(&id.origin.namespace)
     }
 
-    /// Whether nothing was heard of a name yet.
+    /// Whether a name has no answer yet.
     pub(super) fn is_awaited(&self, host: &str) -> bool {
         self.names.is_awaited(host)
     }

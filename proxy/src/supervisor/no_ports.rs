@@ -1,4 +1,4 @@
-//! Reads how many datagrams have reached a UDP port that no socket has, and says so in the log.
+//! Reads how many datagrams have reached a UDP port without a socket, and logs it.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::{
     log::{Level, Notice},
 };
 
-/// The number of such datagrams in the network namespace of the proxy; `None` if the system does not tell.
+/// The number of such datagrams in the network namespace of the proxy; `None` if the system does not report it.
 pub(super) fn read() -> Option<u64> {
     let text = |path| fs::read_to_string(path).unwrap_or_default();
     no_ports::count(&text("/proc/net/snmp"), &text("/proc/net/snmp6"))

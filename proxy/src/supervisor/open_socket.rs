@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct SocketIds(u64);
 
 impl SocketIds {
-    /// The next unused number.
+    /// Returns the next unused number.
     pub(super) fn fresh(&mut self) -> SocketId {
         let id = SocketId(self.0);
         self.0 += 1;
@@ -55,7 +55,7 @@ struct Part {
 }
 
 impl OpenSocket {
-    /// A route without sockets; `files` covers the sockets that [`Self::add`] will bring.
+    /// Creates a route without sockets; `files` covers the sockets that [`Self::add`] will add.
     pub(super) fn new(served: Served, unrouted: Arc<Unrouted>, files: Permit) -> Self {
         let route = Arc::new(ArcSwap::new(Arc::new(served)));
         Self { route, parts: Vec::new(), keepalive: 0, heat: Heat::default(), unrouted, files }
@@ -85,7 +85,7 @@ impl OpenSocket {
         self.unrouted.clone()
     }
 
-    /// What to log of connections that belong to no listener and that no line of the log covers yet.
+    /// The notices about connections that belong to no listener and that no line of the log covers yet.
     pub(super) fn unrouted_rest(&self, now: u64) -> Vec<Notice> {
         match &**self.route.load() {
             Served::ByName(names) => unrouted::rest(names, now),
@@ -98,20 +98,20 @@ impl OpenSocket {
         matches!(**self.route.load(), Served::ByName(_))
     }
 
-    /// Serves these listeners from now on, without touching the sockets.
+    /// Switches to these listeners without touching the sockets.
     pub(super) fn switch(&self, served: Served) {
         if !self.route.load().is_same(&served) {
             self.route.store(Arc::new(served));
         }
     }
 
-    /// Whether the listener behind the sockets keeps messages rather than forward sessions.
+    /// Whether the listener behind the sockets keeps messages instead of forwarding sessions.
     pub(super) fn is_durable(&self) -> bool {
         self.route.load().is_durable()
     }
 
-    /// Has the thread at this position serve these listeners on the same sockets. The threads that serve them now take
-    /// the connections that are queued, for the listeners that they know.
+    /// Has the thread at this position serve these listeners on the same sockets. The previous threads take the queued
+    /// connections, for the listeners that they know.
     pub(super) async fn hand_over(&mut self, served: Served, to: usize, ids: &mut SocketIds, workers: &Workers) {
         let parts = std::mem::take(&mut self.parts);
         close(&parts, workers).await;
@@ -133,14 +133,14 @@ impl OpenSocket {
         }
     }
 
-    /// Has the workers take the queued connections and drop their handles. The sockets are closed once these last ones
-    /// are dropped, too.
+    /// Has the workers take the queued connections and drop their handles. The sockets are closed once the returned
+    /// ones are dropped, too.
     pub(super) async fn close(self, workers: &Workers) -> Vec<OsSocket> {
         close(&self.parts, workers).await;
         self.parts.into_iter().map(|part| part.socket).collect()
     }
 
-    /// Called once a second. True when a TCP socket has just become hot.
+    /// Called once a second. Returns true when a TCP socket has just become hot.
     pub(super) fn turns_hot(&mut self) -> bool {
         let is_tcp = matches!(self.parts.first().map(|part| &part.socket), Some(OsSocket::Tcp(_)));
         if !is_tcp {
@@ -182,7 +182,7 @@ impl OpenSocket {
     }
 }
 
-/// Has the threads of these sockets serve them no longer.
+/// Has the threads of these sockets stop serving them.
 async fn close(parts: &[Part], workers: &Workers) {
     for part in parts {
         if let Some(thread) = workers.at(part.worker) {
@@ -218,7 +218,7 @@ mod tests {
         let mut open = OpenSocket::new(served, Arc::default(), files.take_anyway(2));
         let good = TcpListener::bind("127.0.0.1:0").expect("a port");
         good.set_nonblocking(true).expect("an option");
-        // No shard: it has no port.
+        // This socket cannot have a shard, as it has no port.
         let bad = TcpListener::from(OwnedFd::from(UnixStream::pair().expect("a pair").0));
         let mut ids = SocketIds::default();
         for socket in [good, bad] {

@@ -1,5 +1,4 @@
-//! What is logged of listeners that refuse sessions, or whose names wait, because the share of their namespace is used
-//! up.
+//! Notices about listeners that refuse sessions, or whose names wait, because the share of their namespace is used up.
 
 use proxy_api::ListenerId;
 

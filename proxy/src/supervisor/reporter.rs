@@ -24,7 +24,7 @@ use crate::{
     shared::Shared,
 };
 
-/// What is seen of listeners while they run.
+/// The observed state of listeners while they run.
 pub(super) struct Seen<'a> {
     pub(super) health: &'a Health,
     pub(super) reached: &'a Reached,
@@ -33,7 +33,7 @@ pub(super) struct Seen<'a> {
 
 /// Owns the last report and the state that the log already shows.
 pub(super) struct Reporter {
-    /// Shared with those who read it.
+    /// Shared with readers.
     report: watch::Sender<Published>,
     reports: Reports,
     failures: Failures,
@@ -50,15 +50,15 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
+    /// Creates a reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
     pub(super) fn new(report: watch::Sender<Published>, quiet: bool) -> Self {
         let (stale, draining) = (BTreeSet::new(), BTreeSet::new());
         let (failures, previous, refused) = (Failures::new(), BTreeMap::new(), BTreeMap::new());
         Self { report, reports: Reports::default(), failures, stale, draining, previous, refused, quiet }
     }
 
-    /// Takes the outcome of an apply, and the listeners that it changed or removed, as they were. `failures` are those of
-    /// all; `None`: they are as before. Returns a notice for every listener whose state has changed.
+    /// Takes the outcome of an apply, and the listeners that it changed or removed, as they were. `failures` are those
+    /// of all listeners; `None`: they are unchanged. Returns a notice for every listener whose state has changed.
     pub(super) fn applied(&mut self, settled: &Settled, failures: Option<Failures>, before: &ById) -> Vec<Notice> {
         let next = &settled.next.listeners;
         let mut notices = Vec::new();
@@ -118,18 +118,17 @@ impl Reporter {
         self.failures.len()
     }
 
-    /// The report that was published last.
+    /// The last published report.
     pub(super) fn current(&self) -> Published {
         self.report.borrow().clone()
     }
 
-    /// The entries of these listeners may have changed.
+    /// Notes that the entries of these listeners may have changed.
     pub(super) fn touch(&mut self, ids: impl IntoIterator<Item = ListenerId>) {
         self.stale.extend(ids);
     }
 
-    /// Brings the entries that may have changed up to date, and publishes the report if any of them, or the version, has
-    /// changed.
+    /// Updates the entries that may have changed, and publishes the report if any of them, or the version, has changed.
     pub(super) fn publish(&mut self, configuration: &Configuration, retired: &[Arc<Shared>], seen: &Seen<'_>) {
         let draining = retired.iter().map(|shared| shared.id.clone()).collect();
         let mut ids = std::mem::take(&mut self.stale);
@@ -157,7 +156,7 @@ impl Reporter {
         });
     }
 
-    /// Called at intervals: gives back what only frequent reports need.
+    /// Called at intervals: frees memory that only frequent reports need.
     pub(super) fn rest(&mut self) {
         self.reports.rest();
     }
@@ -305,7 +304,7 @@ mod tests {
         assert_eq!([failed("one"), failed("one"), failed("two")], [1, 0, 1]);
     }
 
-    /// The endpoints with these ports are refused now; returns the number of notices.
+    /// Takes endpoints with these ports as refused; returns the number of notices.
     fn refused(reporter: &mut Reporter, ports: std::ops::Range<u16>) -> usize {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let refusal = |port| Refusal { listener: id("a"), address: address(port), why: Denial::Loop };
@@ -332,7 +331,7 @@ mod tests {
         assert_eq!(reporter.refused(vec![other]).len(), 1, "other listeners have their own");
     }
 
-    /// Publishes as if all was well with every listener.
+    /// Publishes as if every listener were healthy.
     fn publish(reporter: &mut Reporter, configuration: &Configuration, retired: &[Arc<Shared>]) {
         let (health, reached, deliveries) = (Health::default(), Reached::default(), Deliveries::default());
         let seen = Seen { health: &health, reached: &reached, deliveries: &deliveries };

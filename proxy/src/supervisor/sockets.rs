@@ -37,14 +37,14 @@ use crate::{
 
 /// Longest wait for workers to drop their handles of closed sockets.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
-/// Pause between two looks at whether they have.
+/// Pause between two checks for remaining handles.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
 type Opened = BTreeMap<SocketKey, Vec<OsSocket>>;
 
 /// The result of [`Sockets::bind`].
 pub(super) struct Bound {
-    /// Which listeners serve which sockets, given the sockets that could not be opened.
+    /// The sockets of each listener, given the sockets that could not be opened.
     pub(super) settled: Settled,
     /// New sockets, which no worker has yet.
     pub(super) opened: Opened,
@@ -60,14 +60,14 @@ pub(super) struct Sockets {
     foreign: ForeignPorts,
     /// Sockets that could not be opened.
     lacking: Lacking,
-    /// What is known of the programs that have them.
+    /// The known programs that hold them.
     holders: Holders,
-    /// What to log about sockets that should have shards and have none.
+    /// Notices about sockets that should have shards and have none.
     unsharded: Vec<Notice>,
 }
 
 impl Sockets {
-    /// No sockets, beside ports that other programs had in use.
+    /// Creates an owner without sockets, which knows the ports that other programs had in use.
     pub(super) fn new(foreign: ForeignPorts) -> Self {
         let (lacking, holders) = (Lacking::default(), Holders::default());
         let (open, ids, unsharded) = (BTreeMap::new(), SocketIds::default(), Vec::new());
@@ -95,7 +95,7 @@ impl Sockets {
             if failed.is_empty() {
                 self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
                 self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
-                // Only now: a retry, which compares the messages, does not look for holders.
+                // Only now: a retry, which compares the messages, does not look up holders.
                 self.holders.name(&mut errors, |new| BindError::name_holders(new.into_iter()));
                 return Bound { settled, opened, errors };
             }
@@ -108,18 +108,18 @@ impl Sockets {
         !self.lacking.is_empty()
     }
 
-    /// Whether the file of ports of other programs has them, and is not being written.
+    /// Whether the file of ports of other programs is up to date, and is not being written.
     pub(super) fn has_written_ports(&self) -> bool {
         self.foreign.are_written()
     }
 
-    /// Looks whether the file of ports of other programs is written, and writes it if it lacks any. Returns what to log.
+    /// Checks whether the file of foreign ports is written, and writes it if it lacks any. Returns the notice to log.
     pub(super) fn write_ports(&mut self) -> Option<Notice> {
         self.foreign.written()
     }
 
-    /// Tries the sockets that could not be opened, and no others. Returns whether the configuration should be applied
-    /// again, which opens what can be opened.
+    /// Retries only the sockets that could not be opened. Returns whether to apply the configuration again, which opens
+    /// those that can be.
     pub(super) fn have_news(&mut self) -> bool {
         if self.lacking.is_empty() {
             return false;
@@ -127,7 +127,7 @@ impl Sockets {
         let lacking = std::mem::take(&mut self.lacking);
         let news = lacking.has_news(|key| {
             let beside = self.beside(key, &Opened::new());
-            // No connection is accepted: what is opened here is closed at once.
+            // No connection is accepted: sockets that are opened here are closed at once.
             let reserve = |key| net::reserve(key, &beside);
             let failed = self.foreign.bind(key, reserve, reserve).err();
             failed.map(|error| (error.reason, error.to_string()))
@@ -137,7 +137,7 @@ impl Sockets {
         news
     }
 
-    /// Opens what can be opened. Ports of ranges are only reserved: a range that lacks a port accepts nothing.
+    /// Opens the sockets that can be opened. Ports of ranges are only reserved: an incomplete range accepts nothing.
     fn open(&mut self, plan: &Plan<'_>) -> (Opened, Errors) {
         let (mut opened, mut errors) = (Opened::new(), Errors::new());
         let of_ranges = plan.of_ranges();
@@ -191,7 +191,7 @@ impl Sockets {
             let listeners: Vec<_> = ids.iter().filter_map(|id| live.get(id)).cloned().collect();
             let unrouted = self.open.get(key).map(OpenSocket::unrouted).unwrap_or_default();
             let Some(served) = Served::of(&listeners, &unrouted) else { continue };
-            // The thread of durable listeners comes behind the workers.
+            // The thread of durable listeners comes after the workers.
             let (is_durable, count) = (served.is_durable(), workers.handles.len());
             if let Some(open) = self.open.get_mut(key) {
                 if open.is_durable() == is_durable {
@@ -218,8 +218,8 @@ impl Sockets {
         }
     }
 
-    /// Chooses the workers of a new socket. Both addresses of a listener start on the same worker, and listeners are spread
-    /// over workers. A UDP socket also gets a shard for each other worker, where there are many workers and files to spare.
+    /// Chooses the workers of a new socket. Both addresses of a listener start on the same worker, and listeners are
+    /// spread over workers. A UDP socket also gets a shard for each other worker, given many workers and spare files.
     fn spread(
         &mut self,
         key: SocketKey,
@@ -230,7 +230,7 @@ impl Sockets {
     ) -> Vec<(usize, OsSocket)> {
         let own = self.next_worker % workers;
         self.next_worker += 1;
-        // The ports of a range are spread over workers already.
+        // The ports of a range are already spread over workers.
         let is_sharded = cfg!(target_os = "linux")
             && key.transport == Transport::Udp
             && listener.spec.load().end_port.is_none()
@@ -243,7 +243,7 @@ impl Sockets {
             match shards {
                 Ok(shards) => parts.extend(shards),
                 Err(error) => {
-                    // The shards before the one that failed are closed, so nothing of ours binds beside this socket.
+                    // The shards before the failed one are closed, so the proxy binds no other socket beside this one.
                     net::share(&socket, false);
                     let message = format!("a single worker receives the datagrams of {key}: {error}");
                     self.unsharded.push(notices::notice(Level::Warn, "unsharded", &listener.id, message));
@@ -268,12 +268,12 @@ impl Sockets {
                 sleep(CLOSE_LOOK).await;
             }
         };
-        // A port that is not free then is tried again every second, like any other that is in use.
+        // A port that is not free by then is retried every second, like any other that is in use.
         let _ = timeout(CLOSE_WITHIN, dropped_elsewhere).await;
     }
 
-    /// Looks at the next `most` sockets, at each once a second: those that have become hot get a shard on every worker. Returns
-    /// what to log of that, and of connections that belong to no listener and that no line of the log covers yet.
+    /// Checks the next `most` sockets, each once a second: those that have become hot get a shard on every worker.
+    /// Returns notices about that, and about connections that belong to no listener and are in no line of the log yet.
     pub(super) async fn look(
         &mut self,
         walk: &mut Walk<SocketKey>,

@@ -25,7 +25,7 @@ use crate::{
     shared::Shared,
 };
 
-/// What targets are computed from.
+/// The inputs of targets.
 pub(super) struct Sources<'a> {
     /// Endpoint sets of the configuration.
     pub(super) endpoints: &'a BTreeMap<String, EndpointSet>,
@@ -35,11 +35,11 @@ pub(super) struct Sources<'a> {
     pub(super) names: &'a Names,
     /// Agents of the configuration, by uid.
     pub(super) agents: &'a BTreeMap<String, Agent>,
-    /// Their instances that are connected.
+    /// The connected instances of agents.
     pub(super) instances: &'a Instances,
-    /// What is around the proxy.
+    /// The surroundings of the proxy.
     pub(super) surroundings: &'a Arc<Surroundings>,
-    /// Addresses of this host, as far as they were asked for.
+    /// Addresses of this host, as far as they were looked up.
     pub(super) own: &'a RefCell<OwnAddresses>,
     /// Seconds of the process clock.
     pub(super) now: u64,
@@ -52,13 +52,13 @@ pub(super) struct Refusal {
     pub(super) listener: ListenerId,
     /// The address.
     pub(super) address: SocketAddr,
-    /// Why.
+    /// The reason.
     pub(super) why: Denial,
 }
 
 impl Sources<'_> {
-    /// Recomputes the targets of these listeners; what is unchanged keeps its state. Returns the addresses that are not
-    /// used.
+    /// Recomputes the targets of these listeners; unchanged endpoints keep their state. Returns the addresses that are
+    /// not used.
     pub(super) fn refresh(&self, live: &ById) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for (id, shared) in live {
@@ -98,7 +98,7 @@ impl Sources<'_> {
         (entries, refused)
     }
 
-    /// The lowest priority of the open backends whose names nothing was heard of yet.
+    /// The lowest priority of the open backends whose names have no answer yet.
     fn awaited(&self, spec: &Listener) -> Option<u32> {
         let is_awaited =
             |target: &Target| matches!(target, Target::Address { host, .. } if self.names.is_awaited(host));
@@ -120,7 +120,7 @@ impl Sources<'_> {
         }
     }
 
-    /// A host and port behind an agent: one address for each of its instances.
+    /// The addresses of a host and port behind an agent: one for each of its instances.
     fn behind(&self, uid: &str, host: &str, port: u16) -> Vec<Address> {
         let known = self.agents.get(uid).zip(self.instances.0.get_key_value(uid));
         let Some((agent, (uid, instances))) = known else { return Vec::new() };
@@ -136,14 +136,14 @@ impl Sources<'_> {
         instances.iter().map(|instance| Address::Agent(Arc::new(address(instance)))).collect()
     }
 
-    /// Why the listener must not connect to this address, if so. What is behind an agent is not checked here: it is in the
-    /// network of the agent, so that neither the destinations nor the loops of this proxy say anything of it. The lists of
+    /// Why the listener must not connect to this address, if so. An address behind an agent is not checked here: it is
+    /// in the network of the agent, to which neither the destinations nor the loops of this proxy apply. The lists of
     /// both ends of the tunnel allow it.
     fn refuses(&self, spec: &Listener, backend: &Backend, address: SocketAddr) -> Option<Denial> {
         let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(spec.further_ports()));
         let denied = match &backend.target {
             Target::Address { .. } => self.refuses_address(spec, ip, &ports).or_else(|| {
-                // Active checks connect too, perhaps to a port of their own.
+                // Active checks connect, too, perhaps to a port of their own.
                 let checked = spec.checked_port(backend)?;
                 self.refuses_address(spec, ip, &(checked..=checked))
             }),
@@ -189,11 +189,11 @@ fn count(shared: &Shared, refused: &[(SocketAddr, Denial)]) {
     }
 }
 
-/// A backend with these addresses; endpoints and counts that are known already are kept, also of endpoints that return.
+/// A backend with these addresses; known endpoints and counts are kept, including endpoints that return.
 fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<Address>) -> Entry {
     let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
     let known_endpoint = |address: &Address| {
-        // Endpoints are in the order of their addresses.
+        // Endpoints are ordered by their addresses.
         let endpoints = &known?.endpoints;
         let at = endpoints.binary_search_by(|endpoint| endpoint.address.cmp(address)).ok()?;
         endpoints.get(at).cloned()
@@ -202,7 +202,7 @@ fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<Address>) -> E
         before.departed_from(&backend.id).map(|endpoint| (&endpoint.address, endpoint)).collect();
     let returned = |address: &Address| {
         let endpoint = departed.get(address).copied().cloned()?;
-        // Its checks have stopped meanwhile, so that their result is out of date.
+        // The endpoint's checks have stopped meanwhile, so their result is outdated.
         endpoint.set_checked(Checked::Not);
         Some(endpoint)
     };

@@ -1,4 +1,4 @@
-//! What is logged of connections that wait because the process has no room for them.
+//! Notices about connections that wait because the process has no room for them.
 
 use super::notices::notice;
 use crate::{

@@ -28,8 +28,8 @@ const LOOK: usize = 256;
 /// Handshake timeout if a listener needs one but sets none.
 pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 
-/// The slot of a session; released on drop. The session knows the limiter, and the source, which stays the same from its
-/// admission on.
+/// The slot of a session; released on drop. The session knows the limiter, and the source, which stays the same after
+/// its admission.
 pub struct Admitted<'a>(&'a Session);
 
 impl Drop for Admitted<'_> {
@@ -47,12 +47,12 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
     if listener.returns(peer(session, client)) {
         return Err(EndReason::Loop);
     }
-    // All workers share the count of references to a spec, so that only who waits takes one.
+    // All workers share the reference count of a spec, so only sessions that wait take a reference.
     if listener.spec.load().proxy_protocol.is_some() {
         let spec = listener.spec.load_full();
         // With hostnames, the header was already read before the server name.
         if let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) {
-            // Boxed, because a session has room for its largest step as long as it lives.
+            // Boxed, because a session has room for its largest step for its lifetime.
             Box::pin(introduce(worker, session, client, (&spec, protocol))).await?;
         }
     }
@@ -73,7 +73,7 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
     let slot = match listener.limiter.admit(source, worker.process.clock.millis()) {
         Admission::Admitted(slot) => slot,
         Admission::Refused(refusal) => return Err(refusal.into()),
-        // Boxed, as the header.
+        // Boxed, like the header.
         Admission::Queued(waiting) => {
             let seconds = listener.spec.load().limits.as_ref().map_or(0, |limits| limits.queue_seconds);
             Box::pin(wait(session, client, Duration::from_secs(seconds.into()), waiting)).await?
@@ -83,7 +83,7 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
     Ok(Admitted(session))
 }
 
-/// The address that the connection comes from, whatever client a header names. With hostnames, the header was read before.
+/// The peer address of the connection, whatever client a header names. With hostnames, the header was read before.
 fn peer(session: &Session, client: &Socket) -> IpAddr {
     let named = session.client().ip();
     if session.name().is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }

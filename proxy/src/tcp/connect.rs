@@ -21,8 +21,8 @@ use crate::{
     worker::{Worker, session::Session},
 };
 
-/// How long the connect phase takes before a client counts as gone that has finished sending without a byte. Before
-/// that, it may wait for a greeting, as `nc -N HOST 13 </dev/null` does.
+/// Time in the connect phase after which a client that has finished without sending a byte counts as gone. Before that,
+/// it may wait for a greeting, as `nc -N HOST 13 </dev/null` does.
 const FINISHED_COUNTS_AFTER: Duration = Duration::from_secs(1);
 
 /// Connects within the attempts that the listener allows.
@@ -42,7 +42,7 @@ pub async fn connect(worker: &Worker, session: &Session, client: &Socket) -> Res
 /// Ready once the client has left, as in the queue, and [`FINISHED_COUNTS_AFTER`] has passed.
 async fn left(session: &Session, client: &Socket) {
     sleep(FINISHED_COUNTS_AFTER).await;
-    // Watching the client uses up its readiness, so the relay asks the socket once.
+    // Watching the client uses up its readiness, so the relay polls the socket once.
     session.recheck.set(true);
     admission::left(session, client).await;
 }

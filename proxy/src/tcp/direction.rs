@@ -1,9 +1,9 @@
 //! One direction of a relay: bytes from a source to a sink.
 //!
-//! An idle direction holds no buffer. Bytes are read into the worker's scratch buffer and written at once. Only what
-//! the sink does not accept is kept, charged to the process budget, and reading stops until it is written: this is the
-//! backpressure. When the budget is exhausted, bytes are peeked, written, and then consumed exactly as far as they were
-//! written, so that sessions with reading peers keep running. A direction that streams is spliced.
+//! An idle direction holds no buffer. Bytes are read into the worker's scratch buffer and written at once. Only bytes
+//! that the sink does not accept are kept, charged to the process budget, and reading stops until they are written:
+//! this is the backpressure. When the budget is exhausted, bytes are peeked, written, and then consumed exactly as far
+//! as they were written, so that sessions with reading peers keep running. A direction that streams is spliced.
 
 mod copy;
 mod splice;
@@ -52,7 +52,7 @@ pub struct End {
     pub read_anyway: Cell<bool>,
     /// Whether the connection ends by FIN; otherwise, as after a panic, it is reset.
     pub clean: Cell<bool>,
-    /// Of a connection to an agent: tells of resets, which its socket does not have.
+    /// Set for a connection to an agent: reports resets, which its socket does not have.
     side: Option<Side>,
 }
 
@@ -69,29 +69,29 @@ impl Drop for End {
 }
 
 impl End {
-    /// An open connection.
+    /// Wraps an open connection.
     #[must_use]
     pub fn new(stream: Socket) -> Self {
         Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false), side: None }
     }
 
-    /// An open connection to an agent.
+    /// Wraps an open connection to an agent.
     ///
     /// # Errors
-    /// As [`Socket::watch`].
+    /// See [`Socket::watch`].
     pub fn behind_agent(link: Link) -> io::Result<Self> {
         let Link { side, socket } = link;
-        // The calls on a connected socket are the same for every family, but for those that tell addresses.
+        // The calls on a connected socket are the same for every family, except those that return addresses.
         let mut end = Self::new(Socket::watch(TcpStream::from(OwnedFd::from(socket)))?);
         end.side = Some(side);
         Ok(end)
     }
 
-    /// Waits until the connection is gone, although nobody reads it.
+    /// Waits until the connection is gone, even if nobody reads from it.
     pub async fn gone(&self) {
         let error = self.stream.ready(Interest::ERROR);
         match &self.side {
-            // An error says that the runtime has ended.
+            // An error means that the runtime has ended.
             None => {
                 let _ = error.await;
             }
@@ -102,7 +102,7 @@ impl End {
         }
     }
 
-    /// Whether the end of data that was read is a reset, which the socket does not tell.
+    /// Whether the end of data that was read is a reset, which the socket does not report.
     #[must_use]
     pub fn is_reset(&self) -> bool {
         self.side.as_ref().is_some_and(Side::is_reset)
@@ -114,11 +114,11 @@ impl End {
 pub enum Phase {
     /// The source may send.
     Open,
-    /// The source has finished; kept bytes are still to be written.
+    /// The source has finished; kept bytes are not written yet.
     Finishing,
     /// The FIN was passed to the sink.
     Finished,
-    /// The source is broken; kept bytes are still to be written.
+    /// The source is broken; kept bytes are not written yet.
     Cut,
     /// The sink is broken; nothing can be written.
     Dead,
@@ -130,7 +130,7 @@ struct Kept {
     at: usize,
 }
 
-/// Bytes on their way from a source to a sink. An idle session has two: what few have is boxed.
+/// Bytes on their way from a source to a sink. An idle session has two, so state that few have is boxed.
 #[derive(Debug)]
 pub struct Direction {
     /// Progress of the direction.
@@ -149,10 +149,10 @@ pub struct Direction {
     throttle: Throttle,
 }
 
-/// What a direction has while it streams.
+/// The state of a direction while it streams.
 #[derive(Debug, Default)]
 struct Streamed {
-    /// A pipe, and how many bytes are in it.
+    /// A pipe, and the number of bytes in it.
     pipe: Option<(PooledPipe, usize)>,
     /// Place in the queue of the worker's streams.
     place: Option<Place>,
@@ -218,7 +218,7 @@ impl Direction {
         self.streaming
     }
 
-    /// Moves what can be moved now; calls `count` with the number of bytes that reached the sink.
+    /// Moves the bytes that can be moved now; calls `count` with the number of bytes that reached the sink.
     ///
     /// Ready when the direction has nothing left to do, pending when a waker is registered.
     pub fn poll(
@@ -248,7 +248,7 @@ impl Direction {
         Poll::Pending
     }
 
-    /// Moves bytes as long as `may_go_on`, which gets each number of them. `None`: there is more to do.
+    /// Moves bytes as long as `may_go_on` allows it, which gets the number of each move. `None`: there is more to do.
     fn poll_steps(
         &mut self,
         cx: &mut Context<'_>,
@@ -301,7 +301,7 @@ impl Direction {
             }
         }
         if self.streaming && self.pipe().is_none() {
-            // A pipe is lent to bytes, and a stream that has none counts as neither spliced nor copied.
+            // A pipe is lent for bytes. A stream without any counts as neither spliced nor copied.
             if !from.read_anyway.get() {
                 ready!(poll_source(cx, from));
             }

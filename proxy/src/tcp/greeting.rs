@@ -24,7 +24,7 @@ use crate::{
     worker::Worker,
 };
 
-/// What a connection reveals before its session starts.
+/// The data that a connection reveals before its session starts.
 pub struct Greeted {
     /// Client address.
     pub client: SocketAddr,

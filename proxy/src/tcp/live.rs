@@ -24,7 +24,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Puts a session in the table; `permits` and `load` are what it takes of the process and of its worker.
+    /// Puts a session in the table; `permits` and `load` are its shares of the process and of its worker.
     #[must_use]
     pub fn begin(worker: &Rc<Worker>, session: Session, client: End, (permits, load): (Permits, LoadGuard)) -> Self {
         let session = Rc::new(session);
@@ -46,8 +46,8 @@ impl Live {
         &self.entry.session
     }
 
-    /// Notes why the session has ended. The connection of a session that ended by itself is closed, and that of one that
-    /// was cut is reset.
+    /// Records why the session has ended. The connection of a session that ended by itself is closed, and that of one
+    /// that was cut is reset.
     pub fn ended(&self, reason: EndReason) {
         self.session().outcome.set(reason);
         self.client.clean.set(reason.is_clean());
@@ -80,7 +80,7 @@ impl Drop for Entry {
     }
 }
 
-/// The room of a session in the process, given back last, and also if something panics before.
+/// The room of a session in the process, returned last, even if there is a panic before.
 struct Room<'a>(&'a Process);
 
 impl Drop for Room<'_> {

@@ -41,7 +41,7 @@ pub struct Connected {
 pub struct AttemptLog {
     /// Number of attempts.
     pub count: u32,
-    /// Whether the attempt in parallel was made that is none of `retry.attempts`.
+    /// Whether the extra attempt in parallel was made, which does not count towards `retry.attempts`.
     pub had_extra: bool,
     /// The addresses that were tried.
     pub tried: Vec<Address>,
@@ -56,7 +56,7 @@ impl AttemptLog {
         self.count += 1;
     }
 
-    /// Counts an attempt in parallel, which is a retry. If it is the extra one, it is none of `retry.attempts`.
+    /// Counts an attempt in parallel, which is a retry. The extra one does not count towards `retry.attempts`.
     pub fn begin_in_parallel(&mut self, session: &Session, is_extra: bool) {
         session.listener.counters.retries.fetch_add(1, Relaxed);
         self.count += u32::from(!is_extra);
@@ -64,7 +64,7 @@ impl AttemptLog {
     }
 }
 
-/// The entry that the attempts of a step are made at, and the circumstances.
+/// The entry at which the attempts of a step are made, and the circumstances.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
     /// Worker of the session.
@@ -85,7 +85,7 @@ pub struct Step<'a> {
 
 /// An attempt without an answer.
 struct Attempt<'a> {
-    /// Borrowed, because all workers share the count of its references.
+    /// Borrowed, because all workers share its reference count.
     endpoint: &'a Arc<Endpoint>,
     counted: Counted,
     began: Instant,
@@ -95,8 +95,8 @@ struct Attempt<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// Connects to `first`, whose attempt is counted already, or to an endpoint in parallel; `None` if all attempts failed
-    /// or nothing answered within `connectSeconds`.
+    /// Connects to `first`, whose attempt is already counted, or to an endpoint in parallel; `None` if all attempts
+    /// failed or nothing answered within `connectSeconds`.
     pub async fn run(self, first: &'a Arc<Endpoint>, log: &mut AttemptLog) -> Option<Connected> {
         let began = Instant::now();
         let time = Duration::from_secs(self.spec.timeouts.connect_seconds.into());
@@ -180,7 +180,7 @@ impl<'a> Step<'a> {
     /// Shows an endpoint as that of the session.
     fn show(self, endpoint: &Arc<Endpoint>) {
         let mut to = self.session.to.borrow_mut();
-        // The winner is shown already, unless others were tried beside it.
+        // The winner is already shown, unless others were tried beside it.
         let is_shown = |(entry, shown): &(Arc<str>, Arc<Endpoint>)| {
             Arc::ptr_eq(entry, &self.entry.id) && Arc::ptr_eq(shown, endpoint)
         };
@@ -191,7 +191,7 @@ impl<'a> Step<'a> {
 
     /// Takes the connection of `attempt`. The other attempts are given up.
     async fn won(self, attempt: Attempt<'a>, server: End, mut others: Vec<Attempt<'a>>) -> Connected {
-        // What was answered at the same moment was not silent.
+        // An endpoint that answered at the same moment was not silent.
         while !others.is_empty()
             && let Some((loser, result)) = answered_by_now(&mut others).await
         {
@@ -211,7 +211,7 @@ impl<'a> Step<'a> {
         Connected { server, counted: attempt.counted }
     }
 
-    /// Ends attempts that nobody has answered within the time for the step.
+    /// Ends attempts that got no answer within the time for the step.
     fn timed_out(self, attempts: &[Attempt<'_>], time: Duration) {
         let error = io::Error::from(io::ErrorKind::TimedOut);
         self.session.cause.set(Some(error.kind()));
@@ -236,7 +236,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Waits for the first answer, and takes its attempt out.
+/// Waits for the first answer, and removes its attempt.
 async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Result<End>) {
     poll_fn(|cx| {
         let ended = attempts.iter_mut().enumerate().find_map(|(at, attempt)| match attempt.dial.as_mut().poll(cx) {
@@ -251,7 +251,7 @@ async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Resu
     .await
 }
 
-/// The first answer among those that the sockets hold.
+/// Returns the first answer among those that the sockets hold.
 async fn answered_by_now<'a>(attempts: &mut Vec<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<End>)> {
     by_now(pin!(answered(attempts))).await
 }

@@ -31,7 +31,7 @@ pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = Socket::watch(stream) else { return };
     let client = End::new(stream);
-    // All workers share the counts of references to a route and to what is served. Who does not wait borrows both.
+    // All workers share the reference counts of a route and of its listeners. A task that does not wait borrows both.
     let served = route.load();
     if let Served::One(listener) = &**served {
         let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
@@ -86,7 +86,7 @@ impl Drop for Greeting {
     }
 }
 
-/// Runs a session. What it has as long as it lives is counted: see the test of its size.
+/// Runs a session. State that it keeps for its lifetime is counted: see the test of its size.
 #[allow(clippy::manual_async_fn, reason = "an async fn would keep its argument twice, as long as the session lives")]
 fn run(live: Live) -> impl Future<Output = ()> {
     async move {
@@ -102,7 +102,7 @@ fn run(live: Live) -> impl Future<Output = ()> {
     }
 }
 
-/// What a connected session has beside its client, in the order in which it is released.
+/// The state of a connected session beside its client, in the order in which it is released.
 struct Begun<'a> {
     _counted: Counted,
     server: End,
@@ -110,8 +110,8 @@ struct Begun<'a> {
     _place: Place,
 }
 
-/// Admits and connects. A client that waits, for its header or in the queue, has its place in the share of the namespace
-/// already.
+/// Admits and connects a session. A client that waits, for its header or in the queue, already has its place in the
+/// share of the namespace.
 #[allow(clippy::manual_async_fn, reason = "as above")]
 fn connected(live: &Live) -> impl Future<Output = Result<Begun<'_>, EndReason>> {
     // Worker and session are reached through `live` each time: as variables, they would be part of every session.
@@ -150,7 +150,7 @@ fn opened(worker: &Worker, session: &Session) {
 mod tests {
     use super::*;
 
-    /// What tokio adds to a future that is a task.
+    /// The bytes that tokio adds to the future of a task.
     const TASK: usize = 104;
 
     fn size_of_future<F: Future>(_: fn(Live) -> F) -> usize {

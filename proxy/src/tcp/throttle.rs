@@ -1,4 +1,4 @@
-//! The bandwidth limit: a direction asks here before it reads.
+//! The bandwidth limit: a direction checks it before it reads.
 
 use std::{
     pin::Pin,
@@ -50,7 +50,7 @@ impl Throttle {
                 bucket.give(bytes.saturating_sub(most));
                 return Poll::Ready(bytes.min(most));
             }
-            // Most forwards have no limit; their reads do not ask the clock.
+            // Most forwards have no limit; their reads do not read the clock.
             if !bucket.is_limited() {
                 return Poll::Ready(most);
             }

@@ -9,8 +9,8 @@ use crate::{
     worker::Worker,
 };
 
-/// Counts a connection that belongs to no listener. One in a while is logged for each reason, because a client sees only
-/// that its connection ends.
+/// Counts a connection that belongs to no listener. For each reason, one is logged from time to time, because a client
+/// sees only that its connection ends.
 pub fn refuse(worker: &Worker, names: &Names, why: Unroutable, client: SocketAddr, asked: Option<&str>) {
     let count = names.unrouted.count(why);
     let Some(words) = words(why, asked) else { return };
@@ -25,7 +25,7 @@ pub fn refuse(worker: &Worker, names: &Names, why: Unroutable, client: SocketAdd
     worker.process.log.notice(Level::Warn, "unrouted", &first.id, message);
 }
 
-/// What to log of connections that came soon after a line and were the last of their kind.
+/// The notices about connections that came soon after a line and were the last of their kind.
 #[must_use]
 pub fn rest(names: &Names, now: u64) -> Vec<Notice> {
     let first = names.first();
@@ -39,8 +39,8 @@ pub fn rest(names: &Names, now: u64) -> Vec<Notice> {
     names.unrouted.rest(now).into_iter().map(notice).collect()
 }
 
-/// What the client did, and what would help; `None` if nobody has to do anything. A server name has only letters, digits
-/// and `-._`, at most 253 of them: others are no name.
+/// Describes the client's fault and the remedy; `None` if nobody has to do anything. A server name has only letters,
+/// digits and `-._`, at most 253 of them: other texts are no names.
 fn words(why: Unroutable, asked: Option<&str>) -> Option<String> {
     let words = match why {
         Unroutable::UnknownServerName => {
@@ -61,7 +61,7 @@ fn words(why: Unroutable, asked: Option<&str>) -> Option<String> {
         }
         Unroutable::UntrustedPeer => "must send a PROXY header, but is not in proxyProtocol.trustedCIDRs",
         Unroutable::BadHeader => "sent no valid PROXY header, which proxyProtocol of this port requires",
-        // The metric has them: a busy proxy, health checks, and clients that changed their mind.
+        // Only the metric counts these: a busy proxy, health checks, and clients that changed their mind.
         Unroutable::HandshakeLimit | Unroutable::Probe | Unroutable::ClientLeft => return None,
     };
     Some(words.to_owned())

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::commands::{Command, WorkerHandle};
 
-/// Sends the selected sessions of all workers, unless the asker leaves before that.
+/// Sends the selected sessions of all workers, unless the receiver leaves before that.
 pub async fn inspect(workers: Vec<WorkerHandle>, selection: Selection, mut reply: oneshot::Sender<LiveSessions>) {
     tokio::select! {
         live = of_all(&workers, &selection) => drop(reply.send(live)),
@@ -50,7 +50,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_a_worker_that_hangs_once_the_asker_has_left() {
-        // It takes commands and does nothing.
+        // Its queue takes commands, and nothing executes them.
         let (worker, mut queue) = WorkerHandle::with_queue();
         let (reply, answer) = oneshot::channel();
         let waiting = tokio::spawn(inspect(vec![worker], Selection::default(), reply));

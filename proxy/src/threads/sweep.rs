@@ -28,7 +28,7 @@ use crate::{
     worker::{Ending, Worker, session::Session},
 };
 
-/// Places of sessions that an inquiry looks at before the worker yields to its other tasks.
+/// Places of sessions that an inquiry visits before the worker yields to its other tasks.
 const LISTED_AT_ONCE: usize = 256;
 
 /// Visits sessions, a slice at a time. Without sessions, the only work is a sign of life once a round: one wake of the
@@ -42,8 +42,8 @@ pub(super) async fn run(thread: Rc<Thread>, life: Life) {
         let at = rounds.plan(|slice| worker.occupied.has(slice));
         sleep(Duration::from_millis(at.saturating_sub(clock.millis()))).await;
         let now = clock.millis();
-        // Bytes that the sockets hold already count first: the runtime polls them before it resumes here. Once a wake,
-        // because it costs a pass over all that is ready; once a slice, a round of a busy worker would take 64 of them.
+        // Bytes already in the sockets are handled first: the runtime polls them before it resumes here. Once a wake,
+        // because it costs a pass over all ready sockets; once a slice, a round of a busy worker would take 64 of them.
         yield_now().await;
         for visit in rounds.due(now) {
             life.beat();
@@ -106,7 +106,7 @@ pub(super) async fn end(thread: &Rc<Thread>, endings: &[Ending]) {
     thread.udp.end(worker, endings, now).await;
 }
 
-/// Ends those of the sessions that are concerned. None of them leaves the table meanwhile: its task does that later.
+/// Ends those of the sessions that are concerned. None of them leaves the table meanwhile: its task removes it later.
 fn end_sessions<'a>(endings: &[Ending], sessions: impl Iterator<Item = &'a Rc<Session>>, now: u64) {
     let mut concerned: HashMap<*const Shared, Vec<Concerned<'_>>> = HashMap::new();
     for ending in endings {
@@ -154,7 +154,7 @@ pub(super) fn end_all(thread: &Rc<Thread>, reason: EndReason) {
     thread.udp.end_drained(worker, worker.process.clock.millis());
 }
 
-/// Waits until no session is live but quiet UDP flows, no longer than `millis`, then ends the rest.
+/// Waits until only quiet UDP flows are live, no longer than `millis`, then ends the rest.
 pub(super) async fn drain(thread: &Rc<Thread>, millis: u64) {
     let worker = &thread.worker;
     let clock = worker.process.clock;
@@ -190,7 +190,7 @@ fn connections(thread: &Thread) -> usize {
     thread.worker.sessions.borrow().len() + thread.worker.greeting.get()
 }
 
-/// Sends the selected live sessions, unless the asker leaves before that. The thread moves bytes in between, so that
+/// Sends the selected live sessions, unless the receiver leaves before that. The thread moves bytes in between, so that
 /// sessions which begin or end meanwhile may be listed or not.
 pub(super) async fn inspect(thread: Rc<Thread>, selection: Selection, mut reply: oneshot::Sender<LiveSessions>) {
     tokio::select! {
@@ -213,19 +213,19 @@ async fn selected(thread: &Thread, selection: &Selection) -> LiveSessions {
     thread.udp.list(now, selection, &mut live, is_enough).await;
     if is_enough(&live) {
         let all = worker.sessions.borrow().len() + thread.udp.flows();
-        // Some that are listed may have ended meanwhile.
+        // Some listed sessions may have ended meanwhile.
         live.total = all.max(live.sessions.len()) as u64;
     }
     live
 }
 
-/// Whether every session is selected, and only their total is counted, so that nobody needs to look at those that are not
-/// listed.
+/// Whether every session is selected, and only their total is counted, so that the rest need not be visited after the
+/// list is full.
 fn is_of_all(selection: &Selection) -> bool {
     *selection == Selection { limit: selection.limit, ..Selection::default() }
 }
 
-/// Adds the selected sessions in these places. Returns whether there are places behind them.
+/// Adds the selected sessions in these places. Returns whether there are places after them.
 fn list(worker: &Worker, places: Range<usize>, selection: &Selection, now: u64, live: &mut LiveSessions) -> bool {
     let sessions = worker.sessions.borrow();
     let end = places.end;
@@ -282,11 +282,10 @@ mod tests {
         assert!((2..=8).contains(&turns.get()), "{} turns for 64 slices", turns.get());
     }
 
-    /// Sessions of a worker, more than an inquiry looks at in three turns.
+    /// Number of sessions of a worker, more than an inquiry visits in three turns.
     const NUMBER: usize = 3 * LISTED_AT_ONCE + 1;
 
-    /// What a worker with that many sessions of one listener answers, and the turns that it takes. The listener is returned
-    /// too.
+    /// The answer of a worker with that many sessions of one listener, the turns that it takes, and the listener.
     fn answered(selection: &Selection) -> (LiveSessions, u32, Arc<Shared>) {
         let thread = thread();
         let listener = listener();

@@ -1,4 +1,4 @@
-//! Answers one question of a worker. For a stream, it relays between the stream and the worker's end of a socket pair.
+//! Answers one request of a worker. For a stream, it relays between the stream and the worker's end of a socket pair.
 
 mod flows;
 
@@ -31,14 +31,14 @@ use crate::{
 /// connections (`tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
 
-/// Answers a question. Forwards a flow until it has ended; a stream has a task of its own, which relays.
+/// Answers a request. Forwards a flow until it has ended; a stream has a task of its own, which relays.
 pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: Question) {
     let Question { to, client, wanted } = question;
     match wanted {
         Wanted::Stream(reply) => {
             if let Some((stream, near)) = connect(&endpoint, &files, to, client, reply).await {
-                // A task of its own has no room for what only the beginning needs. Closing a Unix socket leaves its
-                // bytes to the other end, so a reset need not wait for them.
+                // A task of its own has no room for state that only the beginning needs. Closing a Unix socket leaves
+                // its bytes to the other end, so a reset need not wait for them.
                 spawn_local(relay(stream, near, |_| 0));
             }
         }
@@ -47,7 +47,7 @@ pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: 
     }
 }
 
-/// Answers a question for an agent that no endpoint knows.
+/// Answers a request for an agent that no endpoint knows.
 pub(super) fn refuse(question: Question) {
     let error = failure(Unopened::Unknown(question.to.uid.to_string()));
     match question.wanted {
@@ -59,7 +59,7 @@ pub(super) fn refuse(question: Question) {
     }
 }
 
-/// Opens a stream, and gives the worker its end. Returns what is to be relayed, if the worker still waits.
+/// Opens a stream, and gives the worker its end. Returns the ends to relay, if the worker still waits.
 async fn connect(
     endpoint: &Endpoint,
     files: &Arc<Files>,
@@ -101,7 +101,7 @@ fn link(files: &Arc<Files>, to: Arc<AgentAddress>, client: Option<SocketAddr>) -
     Ok((worker, Near { side, socket: UnixStream::from_std(socket)?, whose: whose(to, client) }))
 }
 
-/// What the event at the end of a stream tells of it.
+/// The subject of the event at the end of a stream.
 fn whose(to: Arc<AgentAddress>, client: Option<SocketAddr>) -> Whose {
     tracing::event_enabled!(Level::DEBUG).then(|| Box::new((to, client)))
 }
@@ -129,7 +129,7 @@ fn failure(error: Unopened) -> io::Error {
     io::Error::new(kind, error)
 }
 
-/// Where to, and whose connection it is. `None`: nobody hears of the end of the stream, as in most processes.
+/// The target of a connection, and its client. `None`: the end of the stream is not reported, as in most processes.
 type Whose = Option<Box<(Arc<AgentAddress>, Option<SocketAddr>)>>;
 
 /// This thread's end of the pair.
@@ -194,7 +194,7 @@ impl tunnel::Socket for Near {
 mod tests {
     use super::*;
 
-    /// What tokio adds to a future that is a task.
+    /// The bytes that tokio adds to the future of a task.
     const TASK: usize = 104;
 
     fn whose_it_is() -> Whose {

@@ -30,7 +30,7 @@ enum JoinsError {
     Local(#[from] LocalError),
 }
 
-/// What it takes to make and report join strings.
+/// The means to create and report join strings.
 #[derive(Clone, Copy)]
 pub(super) struct Maker<'a> {
     /// The folder.

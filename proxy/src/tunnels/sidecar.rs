@@ -67,8 +67,8 @@ pub type Starts = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 type Names = Rc<ByName<ServerTls<Nobody>>>;
 
-/// The way to agents, and the future that starts the thread with the first configuration that has agents. `news`
-/// receives the instances that come and go. The thread ends when all senders of `configured` are gone.
+/// Creates the channel to agents, and the future that starts the thread with the first configuration that has agents.
+/// `news` receives changes of the instances. The thread ends when all senders of `configured` are gone.
 #[must_use]
 pub fn wait(
     settings: &Settings,
@@ -85,10 +85,10 @@ pub fn wait(
     (agents, Box::pin(start(parts, started, begin)))
 }
 
-/// What tasks report to the thread.
+/// The reports of tasks to the thread.
 #[derive(Default)]
 struct Woken {
-    /// Uids of agents with an instance that came or went, or whose connection did.
+    /// Uids of agents with an instance, or a connection of one, that has come or gone.
     touched: RefCell<BTreeSet<String>>,
     /// Notified when an uid was added, or a gateway got its serving certificate.
     notify: Notify,
@@ -98,7 +98,7 @@ struct Woken {
 struct Thread {
     settings: Settings,
     shared: Shared,
-    /// The memory of all sessions, with the agents of whatever gateway.
+    /// The memory of all sessions, with the agents of all gateways.
     pool: Rc<Pool>,
     /// Asks the operator for certificates, and tells it which agents are connected.
     to_operator: ToOperator,

@@ -117,7 +117,7 @@ impl Trust {
         }
     }
 
-    /// Runs once a second: does what is due, and reports to the operator what it does not know yet.
+    /// Runs once a second: does the work that is due, and reports changes to the operator.
     pub(super) fn look(&mut self, log: &Log, views: &[View]) {
         match self {
             Self::Own(own) => {
@@ -174,7 +174,7 @@ pub(super) fn tell(connected: &watch::Sender<AgentsReport>, views: &[View]) {
     });
 }
 
-/// The connected instances, for the operator. Instances that leave are left out: they take no streams.
+/// The connected instances, for the operator. Instances that leave are omitted: they take no streams.
 fn report(views: &[View]) -> AgentsReport {
     let mut agents = BTreeMap::<String, Vec<ConnectedInstance>>::new();
     let connected = views.iter().filter(|view| view.attached && !view.leaving);

@@ -21,7 +21,7 @@ use crate::{
     shared::Shared,
 };
 
-/// What few clients say before their session is connected.
+/// Data that few clients send before their session is connected.
 #[derive(Debug, Default)]
 struct Introduced {
     name: Option<Box<str>>,
@@ -37,7 +37,7 @@ pub struct Session {
     /// See [`Session::client`]. A `SocketAddr` is larger, as it has room for the flow and the scope of IPv6.
     client: Cell<(IpAddr, u16)>,
     introduced: OnceCell<Box<Introduced>>,
-    /// Whether the session is counted for the source of `client`, which stays the same from then on.
+    /// Whether the session is counted towards the source of `client`, which stays the same from then on.
     pub has_source: Cell<bool>,
     /// Position of the session's port in the listener's range, counted from the first port.
     pub offset: Cell<u16>,
@@ -67,7 +67,7 @@ pub struct Session {
     /// Whether the upstream connection has keepalive. It gets it from the first round of the sweep, which saves sessions
     /// that end before four system calls.
     pub has_keepalive: Cell<bool>,
-    /// Why its task has ended; [`EndReason::Internal`] until it has.
+    /// Why the task has ended; [`EndReason::Internal`] until it has.
     pub outcome: Cell<EndReason>,
     ended: Cell<Option<EndReason>>,
     counted: Cell<(u64, u64)>,
@@ -75,7 +75,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that starts now.
+    /// Creates a session that starts now.
     #[must_use]
     pub fn new(
         id: SessionId,

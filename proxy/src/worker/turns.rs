@@ -1,4 +1,4 @@
-//! The turns of a worker's streams, and the task that gives them.
+//! The turns of a worker's streams, and the task that assigns them.
 
 use std::{cell::RefCell, task::Waker};
 
@@ -30,7 +30,7 @@ impl StreamTurns {
         self.turns.borrow_mut().wait(waker.clone())
     }
 
-    /// Whether the stream at this place still waits. If so, `waker` is what wakes it.
+    /// Whether the stream at this place still waits. If so, `waker` will wake it.
     pub fn still_waits(&self, place: Place, waker: &Waker) -> bool {
         let mut turns = self.turns.borrow_mut();
         let Some(waiter) = turns.waiter(place) else { return false };
@@ -43,7 +43,7 @@ impl StreamTurns {
         loop {
             self.asked.notified().await;
             while !self.turns.borrow().is_idle() {
-                // tokio looks at the reactor before it wakes a task that has yielded.
+                // tokio polls the reactor before it wakes a task that has yielded.
                 yield_now().await;
                 let called = self.turns.borrow_mut().renew();
                 if let Some(waker) = called {

@@ -1,7 +1,7 @@
-//! Turns of checks, so that checks that nobody answers delay none of other namespaces.
+//! Turns of checks, so that unanswered checks delay none of other namespaces.
 //!
-//! A check may take as long as its timeout, up to an hour, so turns come back when backends wish. A namespace has turns of
-//! its own, as many as it has lookups of names, and beside them all namespaces share more: one alone can use those, too.
+//! A check may take as long as its timeout, up to an hour, so backends decide when turns are released. A namespace has
+//! turns of its own, as many as it has lookups of names, and all namespaces share more: one alone can use those, too.
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +17,18 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
 };
 
-/// Checks of one forward that run at a time, so that a forward whose backends do not answer cannot delay the checks of
-/// others.
+/// Concurrent checks of one forward, so that a forward whose backends do not answer cannot delay the checks of others.
 const OF_FORWARD: usize = 16;
 /// Turns that each namespace has of its own.
 const OF_NAMESPACE: usize = 32;
-/// Turns beside these, which all namespaces share.
+/// Additional turns, which all namespaces share.
 const SHARED: usize = 256;
 
 /// The turns of the process.
 #[derive(Debug)]
 pub(super) struct Turns {
     shared: Arc<Semaphore>,
-    /// Of namespaces with checks.
+    /// The turns of namespaces with checks.
     namespaces: BTreeMap<String, OfNamespace>,
 }
 
@@ -59,7 +58,7 @@ impl Turns {
         OfForward { forward: own.clone(), namespace: namespace.turns.clone(), shared: self.shared.clone() }
     }
 
-    /// This forward has no checks any longer.
+    /// Forgets a forward that has no checks any longer.
     pub(super) fn forget(&mut self, forward: &Origin) {
         let Some(namespace) = self.namespaces.get_mut(&forward.namespace) else { return };
         namespace.forwards.remove(forward);
@@ -81,14 +80,14 @@ pub(super) struct OfForward {
 type Turn<'a> = [SemaphorePermit<'a>; 2];
 
 impl OfForward {
-    /// Waits for a turn, and counts if it has to. `None`: there are none any longer.
+    /// Waits for a turn, and counts if it has to. `None`: the turns are closed.
     pub(super) async fn take(&self, waits: &AtomicU64) -> Option<Turn<'_>> {
         if let Some(turn) = self.try_take() {
             return Some(turn);
         }
         waits.fetch_add(1, Relaxed);
         let forward = self.forward.acquire().await.ok()?;
-        // Whichever is free first. Those of the namespace are tried first, as others may wait for the shared ones.
+        // Whichever is free first, preferably one of the namespace, as others may wait for the shared ones.
         let turn = select! {
             biased;
             own = self.namespace.acquire() => own,

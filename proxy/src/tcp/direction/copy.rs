@@ -1,4 +1,4 @@
-//! Moves bytes through the scratch buffer of the worker, and keeps what the sink does not accept.
+//! Moves bytes through the scratch buffer of the worker, and keeps those that the sink does not accept.
 
 use std::{
     io,
@@ -67,7 +67,7 @@ impl Direction {
         (SMALL_READ << self.doublings).min(SCRATCH_BYTES)
     }
 
-    /// Writes at once and keeps what the sink does not accept. Returns the number of bytes written.
+    /// Writes at once and keeps the bytes that the sink does not accept. Returns the number of bytes written.
     fn write(&mut self, bytes: &[u8], full_read: bool, worker: &Worker, to: &End) -> usize {
         let written = match to.stream.try_write(bytes) {
             Ok(written) => written,
@@ -91,8 +91,8 @@ impl Direction {
         written
     }
 
-    /// Whether a direction streams, after a copy of so many bytes. Full reads are no measure: who is read as soon as bytes
-    /// arrive has none, however fast they come.
+    /// Judges whether a direction streams, after a copy of `moved` bytes. Full reads are no measure: a direction that
+    /// is read as soon as bytes arrive has none, however fast they come.
     fn judge_copy(&mut self, moved: usize) {
         if self.streaming {
             self.judge_stream(moved);
@@ -102,7 +102,7 @@ impl Direction {
         }
     }
 
-    /// Copies without a buffer budget: peek, write, then consume what was written.
+    /// Copies without a buffer budget: peeks, writes, then consumes the written bytes.
     fn copy_by_peeking(&mut self, worker: &Worker, from: &End, to: &End, most: usize) -> Moved {
         let mut scratch = worker.scratch.borrow_mut();
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -119,7 +119,7 @@ impl Direction {
         match to.stream.try_write(&scratch[..seen]) {
             Ok(written) => {
                 let mut taken = 0;
-                // Urgent data may split what was peeked as one.
+                // Urgent data may split bytes that were peeked together.
                 while taken < written {
                     match recv(&from.stream, &mut scratch[taken..written], RecvFlags::DONTWAIT) {
                         Ok((_, read)) if read > 0 => taken += read,

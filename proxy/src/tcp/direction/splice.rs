@@ -24,7 +24,7 @@ impl Direction {
     }
 
     /// Fills the pipe. At urgent data a splice reports that the socket is empty or at its end although bytes follow, so
-    /// a plain read always decides that.
+    /// a plain read always decides.
     pub(super) fn poll_splice_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +86,7 @@ impl Direction {
             Ok(moved) => {
                 *left -= moved;
                 if *left == 0 {
-                    // The next stream of this worker fills it: only sinks that are full keep a pipe.
+                    // The next stream of this worker fills the pipe: only directions with full sinks keep one.
                     self.release(worker);
                 }
                 Poll::Ready(Moved::Bytes(moved))
@@ -111,7 +111,7 @@ impl Direction {
         }
     }
 
-    /// Whether a stream still is one, after it has moved so many bytes at once.
+    /// Judges whether a stream still is one, after a move of `moved` bytes.
     pub(super) fn judge_stream(&mut self, moved: usize) {
         self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
         self.streaming = self.streak > 0;

@@ -12,11 +12,11 @@ impl Direction {
         self.streamed.as_ref().is_some_and(|streamed| streamed.place.is_some())
     }
 
-    /// Waits for a turn if this direction streams and may have bytes to move, and the streams of the worker have used up
-    /// theirs.
+    /// Waits for a turn if this direction streams and may have bytes to move, and the streams of the worker have used
+    /// up theirs.
     ///
-    /// A direction that can move nothing waits for its ends only: its place would be one that others lack, and a silent
-    /// session that has one whenever it is asked would never be idle.
+    /// A direction that can move nothing waits only for its ends: its place would be lacking for others, and a silent
+    /// session that gets one at each poll would never be idle.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, worker: &Worker, (from, to): (&End, &End)) -> Poll<()> {
         if let Some(streamed) = &mut self.streamed
             && let Some(place) = streamed.place
@@ -33,7 +33,7 @@ impl Direction {
         if self.is_holding() {
             ready!(self.poll_sink(cx, to));
         } else if self.phase != Phase::Open {
-            // What is left to do moves no bytes.
+            // The remaining work moves no bytes.
             return Poll::Ready(());
         } else if !from.read_anyway.get() && poll_source(cx, from).is_pending() {
             // Pipes are lent only to directions that stream now.

@@ -20,13 +20,13 @@ use crate::{agents::FlowEnd, core::backends::address::AgentAddress};
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// A flow leaves an instance that has had no connection for this long, once another instance has one.
 const AWAY: Duration = Duration::from_secs(1);
-/// Bytes of a flow that are forwarded before other tasks of the thread get their turn: less than what may wait for the
-/// agent's connection, so that its task can empty that queue in between.
+/// Bytes of a flow that are forwarded before other tasks of the thread get their turn: less than the queue for the
+/// agent's connection holds, so that its task can empty that queue in between.
 const TURN_BYTES: usize = 64 * 1024;
 /// The cost of a datagram beside its bytes: empty datagrams take time, too.
 const DATAGRAM_COST: usize = 1024;
 
-/// Asks for a flow, and forwards datagrams until either end leaves it.
+/// Requests a flow, and forwards datagrams until either end leaves it.
 pub(super) async fn answer(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>, worker: FlowEnd) {
     let ended = match begin(endpoint, to, client) {
         Ok(flow) => forward(endpoint, to, &flow, &worker).await,
@@ -43,9 +43,9 @@ fn begin(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> 
     endpoint.begin_flow_on(&to.uid, &instance, &open).map_err(failure)
 }
 
-/// Forwards both directions; neither waits for the other. The queues on the way drop and count what cannot be sent in
-/// time. The first datagrams follow the request, and wait at the agent for its target. An error means that another
-/// instance, or none, should have the flow.
+/// Forwards both directions; neither waits for the other. The queues on the way drop and count datagrams that cannot be
+/// sent in time. The first datagrams follow the request, and wait at the agent for its target. An error means that
+/// another instance, or none, should have the flow.
 async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &FlowEnd) -> io::Result<()> {
     let mut answered = pin!(timeout(OPEN_WITHIN, flow.answered()));
     let mut is_open = false;

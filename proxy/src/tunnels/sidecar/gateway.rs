@@ -34,7 +34,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// The gateway of this uid. Its serving certificate has a folder of its own, and its task asks for certificates.
+    /// Creates the gateway of this uid. Its serving certificate has a folder, and its task asks for certificates.
     pub(super) fn new(
         uid: &str,
         folder: &Path,

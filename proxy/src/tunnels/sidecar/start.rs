@@ -1,4 +1,4 @@
-//! Starts the thread, also where the system has no room for it at first.
+//! Starts the thread, even if the system has no room for it at first.
 
 use std::{
     io,
@@ -26,14 +26,14 @@ use crate::{
     tunnels::{Shared, TunnelsError, answer::refuse},
 };
 
-/// What the log names.
+/// The subject of log lines.
 const SUBJECT: &str = "the agents of this sidecar";
 /// Pause after the first failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What the thread runs with.
+/// The inputs of the thread.
 pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) shared: Shared,
@@ -42,10 +42,10 @@ pub(super) struct Parts {
     pub(super) configured: watch::Receiver<Arc<ForTunnels>>,
 }
 
-/// A thread, which waits for what it runs with.
+/// A thread, which waits for its inputs.
 pub(super) type Begun = (SyncSender<Parts>, thread::JoinHandle<()>);
 
-/// Begins the thread. It gets its parts later, so that an attempt that fails does not take them with it.
+/// Begins the thread. It gets its parts later, so that an attempt that fails does not consume them.
 pub(super) fn begin() -> io::Result<Begun> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (give, given) = sync_channel::<Parts>(1);
@@ -71,12 +71,12 @@ pub(super) async fn start(mut parts: Parts, started: Started, begin: impl FnMut(
     let Some((give, thread)) = ready else { return };
     parts.configured.mark_changed();
     *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-    // The thread waits for it.
+    // The thread waits for its parts.
     let _ = give.send(parts);
 }
 
-/// What `start` has started. A failure, such as too many processes or open files in the pod, is logged, and `start` is
-/// called again after a pause. Who asks meanwhile is refused at once. `None`: nobody is left to change `configured`.
+/// The result of `start`. A failure, such as too many processes or open files in the pod, is logged, and `start` is
+/// called again after a pause. Requests meanwhile are refused. `None`: nobody is left to change `configured`.
 async fn until_started<T>(
     log: &Log,
     questions: &mut mpsc::Receiver<Question>,
@@ -110,7 +110,7 @@ async fn until_started<T>(
     }
 }
 
-/// Waits for a change. Returns whether there can be none any more.
+/// Waits for a change. Returns whether none can follow.
 async fn ends(configured: &mut watch::Receiver<Arc<ForTunnels>>) -> bool {
     configured.changed().await.is_err()
 }
