@@ -43,7 +43,7 @@ use crate::{
 /// Lifetime of the certificates of agents and of endpoints, seconds.
 pub const LIFETIME: u64 = 7 * 24 * 3600;
 
-/// What the Secret of an agent should offer.
+/// The desired offer of an agent's Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The agent.
@@ -54,9 +54,9 @@ pub struct Wanted {
     pub gateway_uid: String,
     /// The identity of an instance that enrols.
     pub identity: AgentIdentity,
-    /// How many instances may enrol.
+    /// The most instances that may enrol.
     pub redemptions: u32,
-    /// How long a join string is valid.
+    /// The lifetime of a join string.
     pub expire_seconds: u32,
     /// The addresses at which agents reach the gateway.
     pub addresses: Result<Vec<Address>, NoAddress>,
@@ -96,7 +96,8 @@ pub fn secret_of(agent: &str) -> String {
     format!("{agent}-enrolment")
 }
 
-/// What the Secret of an agent should offer. Absent if the agent is gone, or no gateway of this operator takes it.
+/// Returns what the Secret of an agent should offer. Absent if the agent is gone, or no gateway of this operator takes
+/// it.
 #[must_use]
 pub fn wanted(cache: &Cache, key: &ObjectKey) -> Option<Wanted> {
     wanted_by(cache, &Admissions::new(&cache.world), key)

@@ -28,7 +28,7 @@ pub struct Notice {
     pub namespace: String,
     /// Name of the object.
     pub name: String,
-    /// Name of the listener; absent if the change is of the whole object.
+    /// Name of the listener; absent if the change concerns the whole object.
     pub listener: Option<String>,
     /// The cause and the remedy, for a person.
     pub message: String,

@@ -1,5 +1,5 @@
-//! What proxies are sent: which snapshot each one should run, which one it is sent next, and which streams and reports of
-//! proxies count.
+//! Publication of snapshots: which snapshot each proxy should run, which one it is sent next, and which streams and
+//! reports of proxies count.
 
 pub mod leadership;
 pub mod live;

@@ -20,7 +20,7 @@ pub struct Recent<V> {
 }
 
 impl<V: Clone> Recent<V> {
-    /// Keeps no more than `most` answers, or one if `most` is 0, each for `life`.
+    /// A cache of at most `most` answers, or one if `most` is 0, each with the lifetime `life`.
     #[must_use]
     pub fn new(life: Duration, most: usize) -> Self {
         Self { life, most: most.max(1), answers: BTreeMap::new(), order: VecDeque::new() }

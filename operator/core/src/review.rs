@@ -1,4 +1,5 @@
-//! Reviews of new pods: the largest one that is parsed, as any pod may send reviews to the webhook, and their answers.
+//! Reviews of new pods, and their answers. Any pod may send reviews to the webhook, so the size of a parsed review is
+//! bounded.
 
 pub mod answer;
 pub mod selectors;

@@ -1,5 +1,4 @@
-//! When each output is due: small state machines that take inputs and the time, and return effects for the driver to
-//! run.
+//! Schedules of outputs: small state machines that take inputs and the time, and return effects for the driver to run.
 //!
 //! Times are durations since the driver started. A state machine never sleeps or retries on its own: the driver calls
 //! it again when it is due, or at the next tick. The machines of single tasks (`access`, `discovery`, `election`,
@@ -48,11 +47,11 @@ pub const EFFECT_LIMIT: Duration = Duration::from_secs(20);
 pub const SILENCE: Duration = Duration::from_secs(60);
 // An apply that is still running must not write over its successor.
 const _: () = assert!(LIMIT.as_secs() < SILENCE.as_secs());
-// An effect gives no sign of life. One that is only slow is given up before it counts as hanging.
+// An effect does not beat. A slow effect is given up before it counts as hanging.
 const _: () = assert!(EFFECT_LIMIT.as_secs() < liveness::SILENCE.as_secs());
 
-/// Whether this status code says that the object of a write is gone, was recreated, or has changed since it was read.
-/// Such a write is not retried: the watch shows the present object, and what is due is derived from it.
+/// Whether this status code means that the object of a write is gone, was recreated, or has changed since it was read.
+/// The write is not retried: the watch shows the present object, and the next write is derived from it.
 #[must_use]
 pub const fn is_outdated(code: Option<u16>) -> bool {
     matches!(code, Some(404 | 409))
@@ -70,7 +69,7 @@ impl TermNumber {
     }
 }
 
-/// The result of an effect, with the term that asked for the effect.
+/// The result of an effect, with the term that requested the effect.
 #[derive(Clone, Debug)]
 pub struct Dated<T> {
     /// The term.
@@ -80,8 +79,8 @@ pub struct Dated<T> {
 }
 
 impl<T> Dated<T> {
-    /// The result if it belongs to this term. A result of another term proves nothing: another leader may have written
-    /// since, and the state that asked for the effect is gone.
+    /// Returns the result if it belongs to this term. A result of another term proves nothing: another leader may have
+    /// written since, and the state that requested the effect is gone.
     #[must_use]
     pub fn within(self, term: TermNumber) -> Option<T> {
         (self.term == term).then_some(self.result)
@@ -138,7 +137,7 @@ pub enum Effect {
 /// spec, labels or annotations, and cost another evaluation and another write of a status that is already right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusWrite {
-    /// The object whose status it is.
+    /// The object that has the status.
     pub subject: Subject,
     /// Uid that the object must still have.
     pub uid: String,

@@ -89,7 +89,7 @@ impl Serialize for ObjectKey {
 pub struct World {
     /// Where the proxies run.
     pub site: Site,
-    /// All forwards. Boxed: a map of large values leaves nearly as much memory unused as it uses.
+    /// All forwards, in boxes: a map of large values leaves nearly as much memory unused as it uses.
     pub forwards: BTreeMap<ObjectKey, Box<PortForward>>,
     /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
@@ -104,13 +104,13 @@ pub struct World {
     pub services: BTreeMap<ObjectKey, Service>,
     /// Addresses among the endpoints of a Service that belong to no pod, as far as the operator knows.
     pub podless: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
-    /// How the fleet of each gateway is reached, where anything is known of it.
+    /// The reach of the fleet of each gateway, where any of it is known.
     pub reach: BTreeMap<ObjectKey, Reach>,
     /// The ready pods of each gateway that has `tunnels`: their addresses by uid, at most
     /// [`MAX_PEERS`](proxy_api::MAX_PEERS).
     pub peers: BTreeMap<ObjectKey, BTreeMap<String, IpAddr>>,
-    /// The pods with a sidecar that have an address and are not about to end. Agents may reach a pod before it is
-    /// ready: the app may become ready only with what its sidecar forwards to.
+    /// The pods with a sidecar that have an address and are not terminating. Agents may reach a pod before it is ready:
+    /// the app may become ready only with connections that its sidecar forwards.
     pub sidecar_pods: BTreeMap<ObjectKey, SidecarPod>,
     /// Addresses of the API server, besides those of its Service.
     pub api_server: BTreeSet<SocketAddr>,
@@ -122,7 +122,7 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Permissions to use Services of another namespace.
     pub grants: BTreeSet<Grant>,
-    /// Every namespace may use every Service, regardless of `grants`.
+    /// Whether every namespace may use every Service, regardless of `grants`.
     pub any_service: bool,
     /// Forwards whose newest version cannot be read, with the reason. `forwards` has their last readable version, if
     /// known.
@@ -160,7 +160,7 @@ impl World {
         here.take_while(move |key| key.namespace == namespace).map(Origin::from)
     }
 
-    /// The addresses of the API servers: the endpoints of their Service. None if the operator may not watch it.
+    /// The addresses of the API servers: the endpoints of their Service. Empty if the operator may not watch it.
     pub fn api_servers(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let ports = match self.services.get(&ObjectKey::new(API_SERVER.0, API_SERVER.1)) {
             Some(Service::Cluster(ports)) => ports.as_slice(),
@@ -169,7 +169,7 @@ impl World {
         ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address)
     }
 
-    /// Why the newest version of an origin cannot be read, if so.
+    /// Why the newest version of an origin cannot be read; `None` if it can.
     #[must_use]
     pub fn unreadable(&self, origin: &Origin) -> Option<&str> {
         let why = self.unreadable.get(&ObjectKey::from(origin)).filter(|_| origin.kind == OriginKind::PortForward);
@@ -224,7 +224,7 @@ pub struct ServiceBackend {
     pub port: u16,
     /// Transport of the listener.
     pub transport: Transport,
-    /// The listener has a range of ports, each of which leads to another port of the pods.
+    /// Whether the listener has a range of ports, each of which leads to another port of the pods.
     pub is_range: bool,
 }
 
@@ -275,7 +275,8 @@ pub struct Pod {
     /// Why injection failed or ignored an annotation.
     #[serde(default)]
     pub problem: Option<String>,
-    /// The pod is being deleted. Its proxy keeps running until the app ends, but status no longer counts the pod.
+    /// Whether the pod is being deleted. Its proxy keeps running until the app ends, but status no longer counts the
+    /// pod.
     #[serde(default)]
     pub leaving: bool,
 }
@@ -291,7 +292,7 @@ pub struct SidecarPod {
     pub created: Option<u64>,
     /// Address of the pod.
     pub address: IpAddr,
-    /// The pod is being deleted. Its proxy keeps running until the app ends.
+    /// Whether the pod is being deleted. Its proxy keeps running until the app ends.
     #[serde(default)]
     pub leaving: bool,
 }

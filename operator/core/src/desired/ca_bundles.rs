@@ -7,18 +7,19 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-/// What an `APIService` needs for the aggregator to trust the CA.
+/// The change that an `APIService` needs so that the aggregator trusts the CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfApi {
-    /// Nothing: it has the bundle.
+    /// None: the `APIService` has the bundle already.
     Current,
-    /// This merge patch. It fails if the object has changed since it was read.
+    /// This merge patch. The patch fails if the object has changed since it was read.
     Outdated(Value),
-    /// It leads to another Service (NAMESPACE/NAME), so it has another owner, and is left alone.
+    /// None: the `APIService` refers to another Service (NAMESPACE/NAME), so it has another owner.
     Foreign(String),
 }
 
-/// What an `APIService` needs that should lead to the Service of this namespace and name, and have this bundle (PEM).
+/// Returns the change for an `APIService` that should refer to the Service of this namespace and name, with this bundle
+/// (PEM).
 #[must_use]
 pub fn of_api(existing: APIService, (namespace, name): (&str, &str), bundle: &str) -> OfApi {
     let spec = existing.spec.unwrap_or_default();
@@ -35,7 +36,7 @@ pub fn of_api(existing: APIService, (namespace, name): (&str, &str), bundle: &st
     OfApi::Outdated(json!({"metadata": {"resourceVersion": version}, "spec": {"caBundle": bundle}}))
 }
 
-/// The JSON patch that writes the bundle (PEM) into every entry that has another one; `None` if all have it.
+/// Returns the JSON patch that writes the bundle (PEM) into every webhook with another bundle; `None` if all have it.
 #[must_use]
 pub fn of_webhook(existing: &MutatingWebhookConfiguration, bundle: &str) -> Option<Value> {
     let bundle = ByteString(bundle.as_bytes().to_vec());
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     const SERVICE: (&str, &str) = ("ns", "apis");
-    /// Of "new", as the API has it.
+    /// The value "new", in base64 as in the API.
     const NEW: &str = "bmV3";
 
     fn bytes(bundle: &str) -> ByteString {

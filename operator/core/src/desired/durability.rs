@@ -40,7 +40,7 @@ pub(super) fn complete(spec: &mut Value, key: &ObjectKey, gateway: &ForwardGatew
     // Older API servers require a name. Nothing resolves the names of single pods, so the Service may be missing.
     spec["serviceName"] = json!(key.name);
     spec["podManagementPolicy"] = json!("Parallel");
-    // One pod after the other: two pods cannot use one claim.
+    // Pods are replaced one after the other, as two pods cannot use one claim.
     spec["updateStrategy"] = json!({"type": "RollingUpdate"});
     spec["persistentVolumeClaimRetentionPolicy"] = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
     spec["volumeClaimTemplates"] = json!([{"metadata": {"name": VOLUME, "labels": labels}, "spec": wanted}]);

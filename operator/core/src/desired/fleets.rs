@@ -14,7 +14,7 @@ use crate::{desired::pods::Pods, world::rights::FleetNamespaces};
 pub enum Rollout {
     /// All fleets at once.
     AllAtOnce,
-    /// One fleet after the other, ordered by name. The next fleet waits until the one before is rolled out and ready.
+    /// One fleet after the other, ordered by name. A fleet waits until the previous one is rolled out and ready.
     #[default]
     OneByOne,
     /// A fleet keeps its pods until its gateway changes them.
@@ -43,7 +43,7 @@ pub struct Fleets {
     pub claims: bool,
     /// Whether each fleet gets a `NetworkPolicy`.
     pub network_policies: bool,
-    /// Who may connect to fleets with a `NetworkPolicy`. Empty: every source.
+    /// The sources that may connect to fleets with a `NetworkPolicy`; empty: every source.
     pub peers: Peers,
     /// How fleets adopt changes of the installation.
     pub rollout: Rollout,

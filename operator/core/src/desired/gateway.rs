@@ -29,13 +29,13 @@ const LEAVE_SECONDS: u32 = 5;
 const SPARE_SECONDS: u32 = 5;
 /// Most worker threads of a proxy. Its CPU limit, or without a limit the CPUs of the node, may allow fewer.
 const MAX_WORKERS: u32 = 16;
-/// Passes once the first configuration is applied or 10 s have passed (`--startup-seconds`). Then readiness, which
-/// kubelet probes at once, and liveness take over.
+/// The startup probe passes once the first configuration is applied or 10 s have passed (`--startup-seconds`). Then
+/// readiness, which kubelet probes at once, and liveness take over.
 const STARTUP: Probe = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: 30 };
 /// A proxy that was ready stays ready, so there is no hurry after the start.
 const READY: Probe = Probe { what: "ready", period: 5, timeout: PROBE_SECONDS, failures: 2 };
-/// Fails only if the proxy or one of its threads does not respond: a late first configuration must not restart the
-/// proxy.
+/// The liveness probe fails only if the proxy or one of its threads does not respond: a late first configuration must
+/// not restart the proxy.
 const LIVE: Probe = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
 /// Timeout of the probes in seconds. The probe program starts slowly in a proxy at its CPU limit.
 const PROBE_SECONDS: u32 = 5;

@@ -25,7 +25,7 @@ const ROOTS: &str = "PORTLANE_ROOTS";
 /// The objects that have the namespace and name of a gateway.
 pub type Found = BTreeMap<ChildKind, DynamicObject>;
 
-/// One write.
+/// A write of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Apply a manifest server-side, with force.

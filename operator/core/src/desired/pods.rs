@@ -17,7 +17,7 @@ pub(super) const STATE_SIZE: &str = "16Gi";
 const MESSAGE_BYTES: u64 = 15 << 30;
 
 /// Variables of a proxy that keeps the messages of durable listeners on its state volume. The volume is deleted with
-/// the pod, so at its end the proxy sends sinks what they take within this time.
+/// the pod, so the proxy uses this time at its end to send messages to sinks.
 pub(super) fn messages(drain_seconds: u32) -> [Value; 3] {
     [
         json!({"name": "PORTLANE_DATA", "value": STATE}),

@@ -1,5 +1,5 @@
-//! Kubelet's probes of a proxy: the proxy's own program asks over a Unix socket in the container. No client on the
-//! network can delay such a probe, and a probe needs no port of the pod.
+//! Kubelet's probes of a proxy: exec probes, in which the proxy's own program queries a Unix socket in the container.
+//! No client on the network can delay such a probe, and a probe needs no port of the pod.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub(super) const SOCKET: &str = "/var/lib/portlane/proxy.sock";
 /// A probe: its endpoint, and its times in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
-    /// `startup`, `ready` or `live`.
+    /// The probed endpoint: `startup`, `ready` or `live`.
     pub(super) what: &'static str,
     /// Pause between two probes.
     pub(super) period: u32,

@@ -291,7 +291,7 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
     let resources = if spec["resources"].is_object() { json!({}) } else { resources(tuning) };
     let variable = |name: &str, value: &str| json!({"name": name, "value": value});
     let ip = json!({"name": "PORTLANE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
-    // Passes once the first configuration is applied or PORTLANE_STARTUP_SECONDS have passed.
+    // The probe passes once the first configuration is applied or PORTLANE_STARTUP_SECONDS have passed.
     let startup = Probe { what: "startup", period: 1, timeout: PROBE_SECONDS, failures: tuning.startup_seconds + 20 };
     let live = Probe { what: "live", period: 10, timeout: PROBE_SECONDS, failures: 3 };
     let mut context = json!({

@@ -37,10 +37,10 @@ impl Default for Resources {
 /// Why default resources are refused at startup.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourcesError {
-    /// Not JSON of this form.
+    /// The text is not JSON of this form.
     #[error("not a JSON object with requests and limits")]
     Json(#[from] serde_json::Error),
-    /// Not a quantity.
+    /// The text is not a quantity.
     #[error("{0} is not a quantity such as 100m or 64Mi")]
     NoQuantity(String),
     /// A proxy would not start with this limit.

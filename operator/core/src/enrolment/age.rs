@@ -1,4 +1,4 @@
-//! How long a root stays valid in memory after it was read.
+//! The lifetime of a root in memory after it was read.
 
 use std::time::Duration;
 

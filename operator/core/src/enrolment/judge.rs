@@ -15,7 +15,7 @@ use crate::{
     world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
 };
 
-/// What to do for an applicant.
+/// The certificate to sign for an applicant.
 #[derive(Clone, Debug)]
 pub enum Case {
     /// Sign the certificate of an endpoint.
@@ -26,21 +26,21 @@ pub enum Case {
     Agent(AgentIdentity),
     /// Redeem a token, and sign the first certificate of the agent.
     Token {
-        /// What the Secret of the agent should offer.
+        /// The desired offer of the agent's Secret.
         wanted: Box<Wanted>,
         /// The token.
         token: Token,
     },
 }
 
-/// The decision on an applicant: what to do, and with which root.
+/// The decision on an applicant: the certificate to sign, and the root that signs it.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// Namespace of the gateway.
     pub gateway_namespace: String,
     /// Uid of the gateway, whose root signs.
     pub gateway_uid: String,
-    /// What to do.
+    /// The certificate to sign.
     pub case: Case,
 }
 
@@ -142,7 +142,7 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
     }
 }
 
-/// What the Secret of an agent that this gateway takes should offer.
+/// Returns the desired offer of the Secret of an agent that this gateway takes.
 fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
     let admissions = Admissions::new(&cache.world);

@@ -19,7 +19,7 @@ pub struct Kept {
     pub ledger: Ledger,
 }
 
-/// What to do about the Secret of an agent.
+/// The decision on the Secret of an agent.
 pub struct Offer {
     /// The new contents. Absent if the Secret needs no write.
     pub write: Option<Kept>,
@@ -68,7 +68,7 @@ fn failed(enrolment: Enrolment, why: String) -> Offer {
     Offer { write: None, enrolment: Enrolment { failure: Some(why), ..enrolment }, again: None }
 }
 
-/// How many instances have enrolled as `identity`.
+/// The number of instances that have enrolled as `identity`.
 fn enrolled(ledger: &Ledger, identity: &AgentIdentity) -> u32 {
     u32::try_from(ledger.enrolled(identity)).unwrap_or(u32::MAX)
 }

@@ -18,7 +18,7 @@ pub fn root_key(namespace: &str, gateway_uid: &str) -> String {
     format!("{namespace}.{gateway_uid}.pem")
 }
 
-/// Uid of the gateway whose root is under this key. Absent if the key is not a root's.
+/// Uid of the gateway whose root is under this key. Absent if the key is not that of a root.
 pub(super) fn gateway_of(key: &str) -> Option<&str> {
     // Names of namespaces have no dot.
     let (_, rest) = key.split_once('.')?;

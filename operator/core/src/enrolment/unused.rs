@@ -2,7 +2,7 @@
 //!
 //! A root is needed while a certificate that it signed, or a join string that names it, is valid. Neither is valid for
 //! longer than [`LIFETIME`] after the leader last used the root. So a root that nobody has used for longer is removed.
-//! This needs no view of gateways: a gateway that exists, or is only out of sight, uses its root again and again.
+//! The check does not depend on gateways: a gateway that exists, seen or not, uses its root again and again.
 //!
 //! An annotation of the Secret says since when each root has not been seen in use. The leader removes a root from the
 //! annotation before it uses the root again.
@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::{LIFETIME, roots::gateway_of};
 
 const DAY: u64 = 24 * 3600;
-/// The shortest time between two looks that count, and the longest time between two consecutive looks, in seconds.
+/// The shortest time between two checks that count, and the longest time between two consecutive checks, in seconds.
 const LOOKS: (u64, u64) = (DAY, 2 * DAY);
 /// How long an unused root is kept, in seconds: longer than its certificates are valid, even if a clock jumps by less
-/// than the longest time between looks.
+/// than the longest time between checks.
 const KEPT: u64 = LIFETIME + LOOKS.1;
 
-/// How recently this replica must have used a root for it to count as in use. Looks that are further apart start over,
+/// How recently this replica must have used a root for it to count as in use. Checks that are further apart start over,
 /// so that a replica that cannot write for a while loses no use.
 pub(super) const RECENT: Duration = Duration::from_secs(LOOKS.1);
 
@@ -28,13 +28,13 @@ pub(super) const RECENT: Duration = Duration::from_secs(LOOKS.1);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unused {
-    /// When the leader last looked, in seconds since 1970.
+    /// The time of the leader's last check, in seconds since 1970.
     looked: u64,
     /// Since when each root has not been seen in use, by the key of the root.
     since: BTreeMap<String, u64>,
 }
 
-/// The result of a look, if it needs a write.
+/// The result of a check that needs a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Looked {
     /// The unused roots that are kept.
@@ -56,7 +56,7 @@ impl Unused {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What to write before the root with this key is used. Absent if the root counts as used already.
+    /// Returns the annotation to write before the root with this key is used. Absent if the root counts as used.
     #[must_use]
     pub fn without(&self, key: &str) -> Option<Self> {
         let mut next = self.clone();
@@ -64,7 +64,7 @@ impl Unused {
         Some(next)
     }
 
-    /// Looks at a Secret with roots under these keys. `is_used` says by the uid of a gateway whether its root was used
+    /// Checks a Secret with roots under these keys. `is_used` says by the uid of a gateway whether its root was used
     /// recently. `now` is in seconds since 1970. Absent if it is too early, or there is nothing to write.
     #[must_use]
     pub fn look<'a>(
@@ -78,12 +78,12 @@ impl Unused {
         if pause.is_some_and(|pause| pause < LOOKS.0) {
             return None;
         }
-        // If nobody looked for a while, a clock jumped, or an old copy of the Secret was restored, the annotation
+        // If no check was made for a while, a clock jumped, or an old copy of the Secret was restored, the annotation
         // proves nothing.
         let follows = pause.is_some_and(|pause| pause <= LOOKS.1);
         let (mut since, mut gone) = (BTreeMap::new(), Vec::new());
         for key in keys {
-            // A key that is not a root's belongs to another client.
+            // A key that is not that of a root belongs to another client.
             let Some(gateway_uid) = gateway_of(key) else { continue };
             if is_used(gateway_uid) {
                 continue;

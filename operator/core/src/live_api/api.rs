@@ -12,14 +12,15 @@ pub const DEFAULT_LIMIT: usize = 500;
 /// Most sessions that a response lists. A higher `limit` counts as this one.
 pub const MAX_LIMIT: usize = 5000;
 
-/// The name that stands for all forwards of a place, as in the API of custom metrics. No object has it.
+/// The name that stands for all forwards of a namespace or of the cluster, as in the API of custom metrics. No object
+/// has it.
 pub const ALL: &str = "*";
 
 /// The resources, with the kind of their responses. Each has the verb `get`.
 const RESOURCES: [(&str, &str); 3] =
     [("pods/config", "ProxyConfig"), ("pods/sessions", "SessionList"), ("portforwards/sessions", "SessionList")];
 
-/// What a request asks for.
+/// The resource that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The versions of the group.
@@ -28,14 +29,14 @@ pub enum Asked {
     Resources,
     /// Live sessions.
     Sessions {
-        /// Whose sessions.
+        /// The owner of the sessions: a forward or a pod.
         of: Of,
         /// Most sessions to list.
         limit: usize,
         /// Only the session with this id.
         session: Option<SessionId>,
     },
-    /// Live sessions of all forwards of a place, with their number for each forward.
+    /// Live sessions of all forwards of a namespace or of the cluster, with their number for each forward.
     Together {
         /// Namespace of the forwards. Absent: all namespaces.
         namespace: Option<String>,
@@ -46,7 +47,7 @@ pub enum Asked {
     },
     /// The lag of durable listeners.
     Lag(Of),
-    /// The lag of the durable listeners of all forwards of a place.
+    /// The lag of the durable listeners of all forwards of a namespace or of the cluster.
     LagTogether {
         /// Namespace of the forwards. Absent: all namespaces.
         namespace: Option<String>,
@@ -57,7 +58,7 @@ pub enum Asked {
     Nothing,
 }
 
-/// Whose sessions a request asks for.
+/// The owner of the requested sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The sessions of this forward, in all proxies.
@@ -121,8 +122,8 @@ fn together(namespace: Option<String>, query: &str) -> Result<Asked, String> {
 struct Parameters {
     limit: usize,
     session: Option<SessionId>,
-    /// The lag of durable listeners is asked for in place of sessions. A parameter and no resource of its own: whoever may
-    /// see sessions may see this, and a new right would be missing from every role that exists.
+    /// Whether the request is for the lag of durable listeners in place of sessions. Lag is a parameter rather than a
+    /// resource: everyone who may read sessions may read lag, and existing roles would lack a new permission.
     lag: bool,
 }
 

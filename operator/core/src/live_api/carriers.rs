@@ -8,14 +8,14 @@ use crate::{
     world::proxy_id::ProxyId,
 };
 
-/// The proxies that should run a forward. Pods without a proxy are left out: they have no sessions. Terminating pods
-/// belong to no fleet; their streams tell which of them still carry the forward.
+/// Returns the proxies that should run a forward. Pods without a proxy are left out: they have no sessions. Terminating
+/// pods belong to no fleet; their streams tell which of them still carry the forward.
 #[must_use]
 pub fn carriers(verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> BTreeSet<ProxyId> {
     verdict.groups.iter().flat_map(|group| carriers_in(group, fleets, proxies)).cloned().collect()
 }
 
-/// The same for all forwards of a group.
+/// Returns the proxies that should run the forwards of a group.
 pub fn carriers_in<'a>(
     group: &Group,
     fleets: &'a BTreeMap<Group, Fleet>,

@@ -1,4 +1,4 @@
-//! What a proxy should run, and what it reports about each listener.
+//! The configuration that a proxy should run, and its reports on each listener.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -75,7 +75,7 @@ struct ProxyConfig<'a> {
     /// Number of the last version that the proxy has applied in this epoch. Absent without a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<u64>,
-    /// The proxy has applied the version, and every listener is bound as published.
+    /// Whether the proxy has applied the version, and every listener is bound as published.
     in_force: bool,
     listeners: Vec<Item<'a>>,
     endpoints: BTreeMap<&'a str, &'a EndpointSet>,
@@ -97,7 +97,7 @@ struct Item<'a> {
     /// The revision that keeps serving in place of a failed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     serving: Option<Revision>,
-    /// How a durable listener delivers.
+    /// The delivery state of a durable listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<Delivery>,
     spec: &'a Offer,
@@ -112,7 +112,7 @@ struct Reason {
 #[derive(Serialize)]
 enum State {
     Bound,
-    /// The proxy has not reported on this revision.
+    /// The proxy has not reported on this revision yet.
     Pending,
     Failed,
 }

@@ -1,38 +1,40 @@
-//! A bounded list in which each proxy has its part.
+//! A bounded list in which each proxy has an equal share.
 
 use std::collections::BTreeMap;
 
 use crate::world::ObjectKey;
 
-/// Where a row would stand if all proxies told theirs at the same pace: after so many bytes of its own proxy.
+/// The sort key of a row: the bytes of its own proxy's rows up to it, then the pod. The rows of all proxies thus
+/// interleave at the same pace.
 type Place = (usize, ObjectKey);
 
-/// Rows of several proxies, bounded in their number and in the bytes of their texts. Each proxy has an equal part of the
-/// room, and those that need more share what others leave. Which rows are listed does not depend on who answers first.
+/// Rows of several proxies, bounded in their number and in the bytes of their texts. Each proxy has an equal share of
+/// the room, and proxies that need more divide what others leave. Which rows are listed does not depend on the order of
+/// the answers.
 #[derive(Debug)]
 pub(super) struct FairList<T> {
     most: usize,
     most_bytes: usize,
-    /// Bytes that a row counts at least, so that the parts are equal in rows where all are short.
+    /// The least bytes that a row counts, so that proxies with short texts have an equal number of rows.
     least: usize,
     /// Rows, each with the bytes of its texts.
     rows: BTreeMap<Place, (usize, T)>,
     /// Bytes of the texts in `rows`.
     bytes: usize,
-    /// The first place beyond the room.
+    /// The first place that no longer fits.
     end: Option<Place>,
 }
 
 impl<T> FairList<T> {
-    /// An empty list for at most so many rows, and bytes of their texts.
+    /// An empty list for at most `most` rows, with at most `most_bytes` of texts.
     pub(super) fn new(most: usize, most_bytes: usize) -> Self {
         let least = most_bytes.div_ceil(most.max(1));
         Self { most, most_bytes, least, rows: BTreeMap::new(), bytes: 0, end: None }
     }
 
-    /// Adds the rows of the proxy of a pod, each with the bytes of its texts, which is done once for a pod. The first rows
-    /// are listed first. Returns how many rows have no room now, of whichever proxies. No more than one row is ever held
-    /// beyond the bounds.
+    /// Adds the rows of the proxy of a pod, each with the bytes of its texts; called once for each pod. The first rows
+    /// are listed first. Returns how many rows, of whichever proxies, no longer fit. The list never exceeds its bounds
+    /// by more than one row.
     pub(super) fn add(&mut self, pod: &ObjectKey, rows: impl IntoIterator<Item = (usize, T)>) -> u64 {
         let (mut told, mut left_out) = (0_usize, 0);
         for (bytes, row) in rows {
@@ -49,7 +51,7 @@ impl<T> FairList<T> {
         left_out
     }
 
-    /// Takes the last rows away until the others fit. Returns how many.
+    /// Removes the last rows until the others fit. Returns how many it removed.
     fn shorten(&mut self) -> u64 {
         let mut left_out = 0;
         while self.rows.len() > self.most || self.bytes > self.most_bytes {
@@ -61,10 +63,10 @@ impl<T> FairList<T> {
         left_out
     }
 
-    /// The rows, sorted by pod. Those of a pod are in their order.
+    /// The rows, sorted by pod. The rows of a pod keep their order.
     pub(super) fn rows(&self) -> Vec<(&ObjectKey, &T)> {
         let mut rows: Vec<(&ObjectKey, &T)> = self.rows.iter().map(|((_, pod), (_, row))| (pod, row)).collect();
-        // A stable sort.
+        // The sort is stable.
         rows.sort_by_key(|(pod, _)| *pod);
         rows
     }

@@ -1,4 +1,4 @@
-//! What durable listeners of several proxies have for their sinks, in one list.
+//! The lag of durable listeners of several proxies, in one list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{HIGHEST, Metadata, fair_list::FairList, group_version, sessions::MAX_TEXTS, together::Carried};
 use crate::world::ObjectKey;
 
-/// The most durable listeners of a response, where each proxy of a listener counts.
+/// The most entries of a response. A durable listener has one entry for each of its proxies.
 pub const MAX_LISTED: usize = 5000;
 
 /// The answers of proxies to one request.
@@ -19,11 +19,11 @@ pub struct Lags {
     /// The namespaces of the forwards that the proxies of pods carry, as far as that is known.
     carried: BTreeMap<ObjectKey, Carried>,
     items: FairList<Lag>,
-    /// Listeners of proxies that are not in `items`.
+    /// Number of entries that are not in `items`.
     omitted: u64,
     /// Pods whose proxies have not answered.
     unanswered: BTreeSet<ObjectKey>,
-    /// Pods whose proxies have answered, and cannot tell this.
+    /// Pods whose proxies have answered, but are too old to report lag.
     older: BTreeSet<ObjectKey>,
 }
 
@@ -35,15 +35,15 @@ impl Lags {
         Self { selection, carried, items, omitted: 0, unanswered: pods, older }
     }
 
-    /// Takes from the proxies of these pods only what concerns the namespaces of the forwards that they carry.
+    /// Restricts the entries of these pods' proxies to the namespaces of the forwards that they carry.
     #[must_use]
     pub fn carrying(self, carried: BTreeMap<ObjectKey, Carried>) -> Self {
         Self { carried, ..self }
     }
 
-    /// Takes the answer of a pod's proxy: only the first one counts, and so it is for each listener. Listeners that were
-    /// not requested, or that the proxy cannot have, are dropped: a proxy may lie. One that does takes no more than
-    /// its part of the list.
+    /// Takes the answer of a pod's proxy. Only the first answer counts, and only the first entry for each listener.
+    /// Listeners that were not requested, or that the proxy cannot have, are dropped: a proxy may lie. A lying proxy
+    /// takes no more than its share of the list.
     pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
         if !self.unanswered.remove(pod) {
             return;
@@ -91,7 +91,7 @@ impl Lags {
     }
 }
 
-/// Bounds the numbers of a listener.
+/// Caps the numbers of a listener.
 fn bound(lag: &mut Lag) {
     let numbers = [
         &mut lag.oldest_seconds,

@@ -58,8 +58,8 @@ impl Gathered {
         Self { forwards: Some(Counted { of, omitted: forwards.omitted, uncounted: 0 }), ..self }
     }
 
-    /// Adds the rates of the proxies of all pods, as far as they are known. They cover all requested sessions, so a
-    /// request for one session has none.
+    /// Adds the rates of the proxies of all pods, as far as they are known. The rates cover all requested sessions, so
+    /// a request for one session has none.
     #[must_use]
     pub fn rated(self, rates: BTreeMap<ObjectKey, Option<Rates>>) -> Self {
         Self { rates: self.selection.session.is_none().then_some(rates), ..self }
@@ -176,7 +176,7 @@ struct SessionList<'a> {
     api_version: String,
     metadata: Metadata,
     total: u64,
-    /// Absent if the rates of a proxy are unknown.
+    /// The sum of the rates; absent if the rates of a proxy are unknown.
     #[serde(flatten)]
     sum: Option<Rates>,
     /// The proxies whose rates are known.
@@ -184,7 +184,7 @@ struct SessionList<'a> {
     rates: Vec<RatesOfPod<'a>>,
     items: Vec<Item<'a>>,
     unanswered: &'a BTreeSet<ObjectKey>,
-    /// Absent where the sessions of one object are requested.
+    /// The counts of each forward; absent if the sessions of one object are requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     forwards: Option<Vec<OfForward<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,7 +197,7 @@ struct SessionList<'a> {
 struct OfForward<'a> {
     forward: &'a Origin,
     total: u64,
-    /// Absent if the rates of a proxy are unknown.
+    /// The rates of the forward; absent if the rates of a proxy are unknown.
     #[serde(flatten)]
     rates: Option<Rates>,
 }

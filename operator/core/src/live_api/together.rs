@@ -29,19 +29,20 @@ pub struct Forwards {
 /// The namespaces of the forwards that a proxy carries, by its groups: proxies of one group share them.
 pub type Carried = Vec<Arc<BTreeSet<String>>>;
 
-/// What is known about all forwards of a place before their proxies are asked.
+/// The proxies and rates of all forwards of a namespace or of the cluster, before the proxies are queried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Together {
     /// The forwards.
     pub forwards: Forwards,
-    /// The proxies that carry any of them, with their rates for all of them; absent if these are unknown.
+    /// The proxies that carry any of the forwards, with their rates for all of them; absent if these are unknown.
     pub proxies: BTreeMap<ProxyId, Option<Rates>>,
-    /// The namespaces of those that each of these proxies carries.
+    /// The namespaces of the forwards that each of these proxies carries.
     pub carried: BTreeMap<ProxyId, Carried>,
 }
 
 impl Together {
-    /// The forwards of a namespace, or of all, among these verdicts. `carriers` are the proxies that run a group.
+    /// The forwards of a namespace, or of all namespaces, among these verdicts. `carriers` returns the proxies that run
+    /// a group.
     #[must_use]
     pub fn new<'a>(
         verdicts: impl Iterator<Item = (&'a Origin, &'a Verdict)>,
@@ -89,7 +90,7 @@ impl Together {
     }
 }
 
-/// The groups that carry forwards, and the namespaces of these.
+/// Returns the groups that carry forwards, each with the namespaces of these forwards.
 fn namespaces_of_groups<'a>(forwards: &BTreeMap<&Origin, &'a Verdict>) -> BTreeMap<&'a Group, BTreeSet<String>> {
     let mut groups: BTreeMap<&Group, BTreeSet<String>> = BTreeMap::new();
     for (origin, verdict) in forwards {

@@ -17,7 +17,7 @@ pub const GROUP: &str = "custom.metrics.k8s.io";
 /// Version of the API group.
 pub const VERSION: &str = "v1beta2";
 
-/// What a request asks for.
+/// The resource that a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The versions of the group.
@@ -49,7 +49,7 @@ pub enum Of {
 }
 
 impl Of {
-    /// The requested pods among all with a proxy. A pod that is about to end is no pod of an autoscaler any more.
+    /// Returns the requested pods among all pods with a proxy. A terminating pod no longer counts for an autoscaler.
     #[must_use]
     pub fn among<'a>(
         &self,

@@ -1,4 +1,4 @@
-//! What a replica knows while it leads: translations, published snapshots and the reports of proxies.
+//! The state of a leader: translations, published snapshots and the reports of proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What a replica knows while it leads, for one term.
+/// The state of a leader, for one term.
 #[derive(Debug)]
 pub struct Leadership {
     /// The published snapshots, and the streams that follow them.
@@ -36,25 +36,25 @@ pub struct Leadership {
     pub proxies: Proxies,
     /// The writes for drained claims that the API server refuses.
     pub refusals: Refusals,
-    /// When the first translation was published.
+    /// When the first translation was published; `None` before that.
     began: Option<Duration>,
     /// Proxies that keep listeners of unreadable forwards, with those forwards.
     exempt: BTreeMap<ProxyId, BTreeSet<ObjectKey>>,
 }
 
-/// What a publication changed.
+/// The changes of a publication.
 #[derive(Debug)]
 pub struct Publication {
     /// The groups whose pods changed.
     pub moved: Moved,
     /// Number of snapshots that were published.
     pub snapshots: u64,
-    /// What happens to streams.
+    /// The changes to streams.
     pub steps: Vec<Step>,
 }
 
 impl Leadership {
-    /// What is known at the start of the term of this name.
+    /// The state at the start of the term of this name.
     #[must_use]
     pub fn new(term: String) -> Self {
         Self {
@@ -81,12 +81,12 @@ impl Leadership {
         self.began
     }
 
-    /// A translation has been published.
+    /// Records that a translation has been published.
     pub fn note_published(&mut self, now: Duration) {
         self.began.get_or_insert(now);
     }
 
-    /// What the next translation covers. The first one of a term covers everything.
+    /// Returns the scope of the next translation. The first translation of a term covers everything.
     #[must_use]
     pub fn covered(&self, mut touched: Touched, cache: &Cache) -> Touched {
         if self.began.is_none() {
@@ -96,7 +96,7 @@ impl Leadership {
         touched
     }
 
-    /// Translates what was touched.
+    /// Translates the touched objects.
     pub fn translate(&mut self, touched: &Touched, cache: &Cache) -> Update {
         let version = self.publisher.next_version();
         self.translator.update(&cache.world, &touched.changes, &version)
@@ -159,10 +159,10 @@ impl Leadership {
     pub fn connect(&mut self, proxy: &ProxyId, id: u64, exempt: BTreeSet<ObjectKey>, now: Duration) -> Arc<Snapshot> {
         let group = proxy.pod().and_then(|pod| self.fleets.group_of(pod, &self.translator));
         let begins = self.publisher.connect(proxy, id, group);
-        // The proxy may come back before the end of its earlier stream is noticed.
+        // The proxy may reconnect before the end of its earlier stream is noticed.
         self.proxies.ended(proxy, now);
         self.proxies.connected(proxy);
-        // An exemption of an earlier stream says nothing of this one.
+        // An exemption of an earlier stream does not apply to this stream.
         if exempt.is_empty() {
             self.exempt.remove(proxy);
         } else {
@@ -171,7 +171,7 @@ impl Leadership {
         begins
     }
 
-    /// A stream ended. Returns whether it was the newest one of its proxy; an older one is ignored.
+    /// Records that a stream ended. Returns whether it was the newest stream of its proxy; an older one is ignored.
     pub fn disconnect(&mut self, proxy: &ProxyId, id: u64, now: Duration, steps: &mut Vec<Step>) -> bool {
         let is_newest = self.publisher.disconnect(proxy, id, steps);
         if is_newest {

@@ -1,4 +1,4 @@
-//! Which proxies may have live sessions, and what a proxy should run: the questions of the live API.
+//! Queries of the live API: which proxies may have live sessions, and what a proxy should run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Leadership {
-    /// The proxies that may have live sessions, with the rates in their last reports; `None` if what is asked for is
-    /// unknown. Terminating pods have some until their streams end.
+    /// Returns the proxies that may have live sessions, with the rates in their last reports; `None` if the requested
+    /// object is unknown. Terminating pods have sessions until their streams end.
     #[must_use]
     pub fn live(&self, cache: &Cache, of: &Of) -> Option<BTreeMap<ProxyId, Option<Rates>>> {
         let (proxies, forward): (BTreeSet<ProxyId>, _) = match of {
@@ -37,7 +37,8 @@ impl Leadership {
         Some(proxies.into_iter().map(with_rates).collect())
     }
 
-    /// The same for the forwards of a namespace, or of all. Each group is visited once, however many forwards it runs.
+    /// Returns the same for the forwards of a namespace, or of all namespaces. Each group is visited once, however many
+    /// forwards it runs.
     #[must_use]
     pub fn live_together(&self, namespace: Option<&str>) -> Together {
         let carriers = |group: &Group| -> BTreeSet<ProxyId> {
@@ -47,7 +48,7 @@ impl Leadership {
         Together::new(self.translator.verdicts(), namespace, carriers, &self.proxies)
     }
 
-    /// What the proxy of a pod should run, and what it has reported; `None` without a proxy.
+    /// Returns what the proxy of a pod should run, and what it has reported; `None` without a proxy.
     #[must_use]
     pub fn configured(&self, cache: &Cache, pod: ObjectKey) -> Option<Configured> {
         let proxy = self.known_proxy(cache, &pod)?;

@@ -1,4 +1,4 @@
-//! Where the stream of one proxy is: what it was sent, what it has reported, and what is sent next.
+//! The position of one proxy's stream: which snapshots were sent and reported, and which one is next.
 
 use std::{
     borrow::Cow,
@@ -10,11 +10,11 @@ use proxy_api::{Digest, Origin, ReportPart, Version};
 
 use crate::translate::program::Snapshot;
 
-/// Most snapshots in flight, which are sent and not reported yet. Beyond that, newer snapshots wait.
+/// The most snapshots in flight, which are sent but not reported yet. Beyond that, newer snapshots wait.
 const UNREPORTED: usize = 8;
 
-/// The snapshot that a proxy with this digest runs when it connects. Absent if only the proxy knows what it holds: it
-/// runs something else, or keeps listeners of forwards that cannot be read.
+/// Returns the snapshot that a proxy with this digest runs when it connects. Absent if the operator cannot know: the
+/// proxy runs something else, or keeps listeners of forwards that cannot be read.
 #[must_use]
 pub fn running<'a>(digest: &Digest, unreadable: &BTreeSet<Origin>, now: &'a Snapshot) -> Option<Cow<'a, Snapshot>> {
     if !unreadable.is_empty() {
@@ -32,52 +32,53 @@ pub fn running<'a>(digest: &Digest, unreadable: &BTreeSet<Origin>, now: &'a Snap
 pub struct Position {
     /// The last snapshot that was sent.
     at: Arc<Snapshot>,
-    /// Numbers with their digests of snapshots that were sent, from the one that the proxy reported last.
+    /// Numbers and digests of the snapshots that were sent, from the one that the proxy reported last.
     sent: VecDeque<(u64, Digest)>,
-    /// A newer snapshot is not sent yet.
+    /// Whether a newer snapshot is not sent yet.
     is_behind: bool,
 }
 
-/// What is passed on of a report.
+/// The outcome of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reported {
-    /// The proxy runs the very snapshot that was sent under the number: the digests agree.
+    /// Whether the proxy runs the very snapshot that was sent under the number: the digests agree.
     pub agreed: bool,
-    /// Listeners that are no longer published were left out.
+    /// Whether listeners were left out that are no longer published.
     pub is_outdated: bool,
 }
 
-/// A report names a version that was never sent.
+/// The error that a report names a version that was never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeverSent;
 
 impl Position {
-    /// The position of a proxy that was brought to this snapshot.
+    /// The position of a proxy that runs this snapshot.
     #[must_use]
     pub fn new(at: Arc<Snapshot>) -> Self {
         let sent = VecDeque::from([(at.version.number, at.digest.clone())]);
         Self { at, sent, is_behind: false }
     }
 
-    /// There is a newer snapshot.
+    /// Records that there is a newer snapshot.
     pub fn outdate(&mut self) {
         self.is_behind = true;
     }
 
-    /// The snapshot from which the next step leads; `None` if no step is due. A proxy that is silent is not sent more.
+    /// The snapshot from which the next step starts; `None` if no step is due. A proxy that does not report is not sent
+    /// more.
     #[must_use]
     pub fn due(&self) -> Option<&Arc<Snapshot>> {
         (self.is_behind && self.sent.len() < UNREPORTED).then_some(&self.at)
     }
 
-    /// The newest snapshot was sent.
+    /// Records that the newest snapshot was sent.
     pub fn sent(&mut self, next: Arc<Snapshot>) {
         self.sent.push_back((next.version.number, next.digest.clone()));
         self.at = next;
         self.is_behind = false;
     }
 
-    /// Takes a part of a report, and leaves the listeners in it that are published.
+    /// Takes a part of a report, and removes the listeners in it that are no longer published.
     ///
     /// # Errors
     /// The version was never sent.
@@ -86,7 +87,7 @@ impl Position {
         if *epoch != self.at.version.epoch || *number > self.at.version.number {
             return Err(NeverSent);
         }
-        // The last one stays: nothing newer was sent.
+        // The last entry stays: nothing newer was sent.
         while self.sent.front().is_some_and(|(earlier, _)| earlier < number) {
             self.sent.pop_front();
         }

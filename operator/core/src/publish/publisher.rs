@@ -1,4 +1,4 @@
-//! Which snapshot each proxy should run: that of its group, under numbers that only grow for a pod.
+//! The snapshot that each proxy should run: that of its group, under version numbers that only grow for a pod.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,8 @@ pub struct Publisher {
     streams: BTreeMap<ProxyId, Stream>,
     /// Streams by the group that they follow.
     followers: BTreeMap<Group, BTreeSet<ProxyId>>,
-    /// The last number that was sent to pods without a stream. A pod keeps its number, and accepts no smaller one.
+    /// The last version number that was sent to each pod without a stream. A pod keeps its number, and accepts no
+    /// smaller one.
     had: BTreeMap<ProxyId, u64>,
 }
 
@@ -36,7 +37,7 @@ struct Stream {
     target: Arc<Snapshot>,
 }
 
-/// What happens to the stream of a proxy.
+/// A change to the stream of a proxy.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The stream leads to this snapshot from now on.

@@ -1,4 +1,5 @@
-//! Which reports of proxies count: those over the newest stream of a proxy, about what its group runs.
+//! Filters the reports of proxies: a report counts if it came over the newest stream of a proxy, about what its group
+//! runs.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,20 +12,20 @@ use crate::{
     world::{ObjectKey, proxy_id::ProxyId, subject::forward_of},
 };
 
-/// What a part of a report says.
+/// The outcome of a part of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard<'a> {
     /// The group of the proxy.
     pub group: Option<&'a Group>,
-    /// Forwards whose listeners changed their state at the proxy.
+    /// Forwards with listeners whose state at the proxy changed.
     pub forwards: BTreeSet<ObjectKey>,
     /// Whether this was the last part.
     pub is_whole: bool,
 }
 
 impl Leadership {
-    /// Takes a part of a report; `None` if it came over an older stream. `agreed`: the proxy runs the very snapshot that
-    /// it was sent.
+    /// Takes a part of a report; `None` if it came over an older stream. `agreed` says whether the proxy runs the very
+    /// snapshot that it was sent.
     pub fn reported(&mut self, proxy: &ProxyId, id: u64, part: ReportPart, agreed: bool) -> Option<Heard<'_>> {
         if !self.publisher.is_newest(proxy, id) {
             return None;
@@ -42,13 +43,14 @@ impl Leadership {
         }
     }
 
-    /// A proxy ended its drain. Returns whether that becomes an Event; `None` if it was said over an older stream.
+    /// Records that a proxy ended its drain. Returns whether to publish an Event; `None` if the message came over an
+    /// older stream.
     pub fn drained(&mut self, proxy: &ProxyId, id: u64, now: Duration) -> Option<bool> {
         self.publisher.is_newest(proxy, id).then(|| self.proxies.drained(proxy, now))
     }
 
-    /// What counts of a report about the agents that are connected to a proxy; `None` if nothing does. Only proxies of
-    /// gateways and sidecars have any.
+    /// Returns the part of a report on connected agents that counts; `None` if nothing does. Only proxies of gateways
+    /// and sidecars have agents.
     #[must_use]
     pub fn agents(&self, proxy: &ProxyId, id: u64, report: AgentsReport) -> Option<Report> {
         if !self.publisher.is_newest(proxy, id) {
@@ -69,7 +71,7 @@ impl Leadership {
     }
 }
 
-/// The versions of instances by name, of each agent by uid.
+/// The versions of the instances of each agent: by uid of the agent, then by name of the instance.
 fn connected(report: AgentsReport) -> Report {
     let by_name =
         |instances: Vec<ConnectedInstance>| instances.into_iter().map(|it| (it.instance, it.version)).collect();

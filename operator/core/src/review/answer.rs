@@ -1,4 +1,4 @@
-//! Which pod of a review gets a sidecar, and what the API server is answered.
+//! Decides which pod of a review gets a sidecar, and answers the API server.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     review::selectors::Selectors,
 };
 
-/// What the webhook knows when a review comes.
+/// The state of the webhook when it receives a review.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
     /// The sidecar without CA certificates.
@@ -26,11 +26,11 @@ pub struct Known<'a> {
 pub struct Answer {
     /// The `AdmissionReview`.
     pub review: Value,
-    /// What became of the pod; `None` if it was left as it is.
+    /// The change to the pod; `None` if the pod is left as it is.
     pub injection: Option<Injection>,
 }
 
-/// The answer to an `AdmissionReview` (admission.k8s.io/v1). Absent if the request has no uid. Every pod is allowed.
+/// Answers an `AdmissionReview` (admission.k8s.io/v1). Absent if the request has no uid. Every pod is allowed.
 #[must_use]
 pub fn answer(review: &Value, known: Known<'_>) -> Option<Answer> {
     let request = &review["request"];
@@ -50,7 +50,7 @@ pub fn answer(review: &Value, known: Known<'_>) -> Option<Answer> {
     Some(Answer { review, injection })
 }
 
-/// What a request does to its pod; `None` if the pod is left as it is.
+/// Returns the change to the pod of a request; `None` if the pod is left as it is.
 fn decide(request: &Value, Known { sidecar, roots, selectors }: Known<'_>) -> Option<Injection> {
     let pod = &request["object"];
     // A mirror pod only represents a static pod of a kubelet; changing it has no effect.

@@ -7,13 +7,13 @@ use imbl::OrdMap;
 
 use crate::world::ObjectKey;
 
-/// Pod selectors of sidecar forwards, which the cache of objects shares. Cloning is cheap.
+/// Pod selectors of sidecar forwards, shared with the cache of objects. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Selectors(OrdMap<ObjectKey, Arc<Selector>>);
 
 impl Selectors {
-    /// Sets the selector of a forward. Absent: the forward is gone or has no sidecar placement. Returns whether that
-    /// changed anything.
+    /// Sets the selector of a forward. Absent: the forward is gone or has no sidecar placement. Returns whether the
+    /// selector changed.
     pub fn set(&mut self, key: &ObjectKey, selector: Option<&Arc<Selector>>) -> bool {
         if self.0.get(key) == selector {
             return false;

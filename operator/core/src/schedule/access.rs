@@ -1,4 +1,4 @@
-//! What the failures of a watch mean: which answers of the API server are definite, and when a namespace that refuses
+//! Classifies the failures of a watch: which answers of the API server are definite, and when a namespace that refuses
 //! the operator no longer blocks all others.
 
 use std::time::Duration;
@@ -15,14 +15,15 @@ const LISTED: Duration = Duration::from_secs(300);
 /// the operator forgets their pods.
 const LATER: Duration = Duration::from_secs(60);
 
-/// What a failed request proves.
+/// The meaning of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// This operator has no permission.
+    /// The operator has no permission.
     Forbidden,
     /// The API server does not serve the kind.
     NotServed,
-    /// Nothing about objects and permissions: the API server is unreachable, busy, starting, or hidden by a proxy.
+    /// The failure proves nothing about objects and permissions: the API server is unreachable, busy, starting, or
+    /// hidden by a proxy.
     Unclear,
 }
 
@@ -40,7 +41,7 @@ impl Failure {
     }
 }
 
-/// What to do after a failure.
+/// The reaction to a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judged {
     /// Retry.
@@ -51,10 +52,10 @@ pub enum Judged {
     Withdrawn,
 }
 
-/// What the API server permits, as far as it was reported.
+/// The known permission of a watch.
 #[derive(Debug, PartialEq, Eq)]
 enum Permission {
-    /// Everything, or nothing is known yet.
+    /// The watch is permitted, or nothing is known yet.
     Granted,
     /// The namespace has refused since its last list.
     Refused,
@@ -65,23 +66,23 @@ enum Permission {
 /// Permission of one watch.
 #[derive(Debug)]
 pub struct Access {
-    /// The operator watches single namespaces, and may lose one of them.
+    /// Whether the operator watches single namespaces, and may lose one of them.
     is_scoped: bool,
-    /// The operator waits for this watch. It does not wait for a watch that only shows drift; if such a watch counted
-    /// as empty, every child of the namespace would look deleted.
+    /// Whether the operator waits for this watch. It does not wait for a watch that only shows drift; if such a watch
+    /// counted as empty, every child of the namespace would look deleted.
     is_required: bool,
     /// Patience with a namespace that was listed before.
     listed_patience: Duration,
-    /// The watch has listed its namespace.
+    /// Whether the watch has listed its namespace.
     is_listed: bool,
-    /// Since when every answer has been a refusal.
+    /// The time since which every answer has been a refusal.
     since: Option<Duration>,
     permission: Permission,
 }
 
 impl Access {
-    /// A watch that has listed nothing yet. `is_scoped`: the operator watches single namespaces. An operator that
-    /// watches all namespaces and lacks a permission is installed incorrectly, and waits.
+    /// A watch that has listed nothing yet. `is_scoped` says whether the operator watches single namespaces. An
+    /// operator that watches all namespaces and lacks a permission is installed incorrectly, and waits.
     #[must_use]
     pub fn new(kind: Kind, is_scoped: bool) -> Self {
         let leads = matches!(kind, Kind::Forwards | Kind::Gateways | Kind::Agents);
@@ -96,7 +97,7 @@ impl Access {
         }
     }
 
-    /// A request failed.
+    /// Records that a request failed.
     pub fn failed(&mut self, failure: Failure, now: Duration) -> Judged {
         if !self.is_scoped || failure != Failure::Forbidden {
             self.since = None;
@@ -117,7 +118,7 @@ impl Access {
         }
     }
 
-    /// A list is complete. Returns whether the namespace had refused before.
+    /// Records that a list is complete. Returns whether the namespace had refused before.
     pub fn listed(&mut self) -> bool {
         self.is_listed = true;
         self.since = None;

@@ -1,4 +1,4 @@
-//! When the statuses of agents are written.
+//! Schedules writes of the statuses of agents.
 
 use std::{
     borrow::Cow,
@@ -43,7 +43,7 @@ const SHOWN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Unseen {
     status: ForwardAgentStatus,
-    /// Resource version of the object with the status, once known.
+    /// Resource version of the object with the written status; absent until it is known.
     version: Option<String>,
     at: Duration,
 }
@@ -83,7 +83,7 @@ impl Agents {
         Self { began, ..Self::default() }
     }
 
-    /// The cache shows a new version of an agent; `None` if the agent is gone.
+    /// Takes a new version of an agent from the cache; `None` if the agent is gone.
     pub fn seen(&mut self, key: &ObjectKey, agent: Option<&ForwardAgent>) {
         let uid = agent.and_then(|agent| agent.metadata.uid.clone()).unwrap_or_default();
         if let Some(entry) = self.entries.get(key)
@@ -104,22 +104,22 @@ impl Agents {
         self.now.insert(key.clone());
     }
 
-    /// The world was translated. These changes may affect how agents are admitted.
+    /// Takes the changes of a translation that may affect how agents are admitted.
     pub fn translated(&mut self, changes: &Changes, world: &World) {
         self.now.extend(agents::changed(world, changes));
     }
 
-    /// The pods of a gateway changed.
+    /// Records that the pods of a gateway changed.
     pub fn fleet(&mut self, gateway: &ObjectKey, world: &World) {
         self.now.extend(world.agents.of_gateway(gateway).cloned());
     }
 
-    /// The agents of these uids reach different pods, or a different number of pods is left out.
+    /// Records that the agents of these uids reach different pods, or that a different number of pods is left out.
     pub fn reaching(&mut self, uids: &BTreeSet<String>) {
         self.look_at_all(uids);
     }
 
-    /// The enrolment of an agent's instances is known.
+    /// Records the enrolment of an agent's instances.
     pub fn enrolled(&mut self, key: &ObjectKey, enrolment: Enrolment) {
         if self.enrolments.get(key) != Some(&enrolment) {
             self.enrolments.insert(key.clone(), enrolment);
@@ -127,7 +127,7 @@ impl Agents {
         }
     }
 
-    /// A proxy reported the instances that are connected to it.
+    /// Takes a proxy's report of the instances that are connected to it.
     pub fn reported(&mut self, proxy: &ProxyId, report: Report) {
         let uids = self.instances.reported(proxy, report);
         self.look_at_all(&uids);
@@ -138,13 +138,13 @@ impl Agents {
         self.now.insert(key.clone());
     }
 
-    /// The stream of a proxy ended.
+    /// Records that the stream of a proxy ended.
     pub fn ended(&mut self, proxy: &ProxyId, now: Duration) {
         self.instances.ended(proxy, now);
     }
 
-    /// A write ended. `version` is the resource version of the object with the status, `None` if the write failed.
-    /// `retried`: a later attempt may succeed.
+    /// Records that a write ended. `version` is the resource version of the object with the status, `None` if the write
+    /// failed. `retried` says whether a later attempt may succeed.
     pub fn written(&mut self, subject: &Subject, version: Option<&str>, retried: bool, now: Duration) {
         let Subject::Agent(key) = subject else { return };
         let Some(entry) = self.entries.get_mut(key) else { return };
@@ -161,7 +161,7 @@ impl Agents {
         }
     }
 
-    /// Returns the due writes, with the events for what has changed. Adds no write to `room` effects.
+    /// Returns the due writes, with the events for the changes. Adds no write to `room` effects.
     pub fn tick(&mut self, view: &View<'_>, room: usize, now: Duration) -> Vec<Effect> {
         let uids = self.instances.expire(now);
         self.look_at_all(&uids);

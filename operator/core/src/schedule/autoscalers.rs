@@ -1,4 +1,4 @@
-//! Which object scales a workload, and when HPAs are applied and deleted.
+//! Decides which object scales a workload, and when HPAs are applied and deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,14 +54,14 @@ struct Entry {
 #[derive(Default)]
 pub struct Autoscalers {
     entries: BTreeMap<Subject, Entry>,
-    /// HPAs of ours that no object needs, and the time of their last deletion.
+    /// HPAs of this operator that no object needs, and the time of their last deletion.
     unwanted: BTreeMap<ObjectKey, Duration>,
     /// Whether the operator may not write HPAs.
     is_off: bool,
 }
 
 impl Autoscalers {
-    /// No HPAs yet; `is_on`: the operator may write them.
+    /// The state before any HPA is applied. `is_on` says whether the operator may write HPAs.
     #[must_use]
     pub fn new(is_on: bool) -> Self {
         Self { is_off: !is_on, ..Self::default() }
@@ -153,7 +153,7 @@ impl Autoscalers {
         all
     }
 
-    /// Deletes the HPAs that no object needs. What an unreadable object needs is unknown, so its HPA stays.
+    /// Deletes the HPAs that no object needs. The spec of an unreadable object is unknown, so its HPA stays.
     fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Duration) -> Vec<Effect> {
         let is_unwanted = |(key, state): &(&ObjectKey, &AutoscalerState)| {
             !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)
@@ -207,7 +207,7 @@ fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
     is_fleet.then_some(Subject::Gateway(key))
 }
 
-/// Why a forward gets no HPA if another object scales its workload.
+/// The reason why a forward gets no HPA if another object scales its workload.
 fn taken(taker: &Subject, target: &str) -> NoScaler {
     let message = match taker {
         Subject::Forward(ObjectKey { name, .. }) => format!(
@@ -244,7 +244,7 @@ fn persisted(subject: &Subject, cache: &Cache) -> Option<Finding> {
     Some(Finding::new(type_, Truth::parse(&persisted.status), &persisted.reason, persisted.message.clone()))
 }
 
-/// The HPA that an object asks for.
+/// The HPA that an object requests.
 fn wanted(subject: &Subject, cache: &Cache) -> Option<Scaler> {
     match subject {
         Subject::Gateway(key) => of_gateway(key, cache.world.gateways.get(key)?),

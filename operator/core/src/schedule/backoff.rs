@@ -24,7 +24,7 @@ impl Backoff {
         pause
     }
 
-    /// The operation succeeded: the next failure starts over.
+    /// Records a success: the next failure starts over.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

@@ -1,4 +1,4 @@
-//! When the children of gateways are applied, and when the statuses of gateways are written.
+//! Schedules the application of the children of gateways, and writes of the statuses of gateways.
 
 mod attempts;
 mod facts;
@@ -70,12 +70,12 @@ pub struct Applied {
     pub result: Result<Marks, String>,
 }
 
-/// What the result of applying children means.
+/// The outcome of applying children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The children are applied.
     Applied,
-    /// These children are applied again, because another client had changed or deleted them.
+    /// These children were applied again, because another client had changed or deleted them.
     Repaired(Vec<ChildKind>),
     /// The children could not be applied.
     Failed {
@@ -106,11 +106,11 @@ struct Entry {
     wrote: Option<Duration>,
     /// The last written status.
     written: Option<ForwardGatewayStatus>,
-    /// How often that status was written again.
+    /// The number of times that this status was written again.
     repeats: u32,
     /// The desired revision of the fleet's pods; absent until it is computed.
     target: Option<Target>,
-    /// What the fleet may do now.
+    /// The permitted change of the fleet.
     turn: Turn,
     /// Why the fleet has not adopted changes of the installation.
     behind: Option<Behind>,
@@ -155,14 +155,14 @@ impl Gateways {
         Self { fleets, ..Self::default() }
     }
 
-    /// A gateway changed, or something that its children or status depend on.
+    /// Records that a gateway changed, or an object on which its children or status depend.
     pub fn touch(&mut self, key: &ObjectKey) {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.touched = true;
         entry.changed = true;
     }
 
-    /// The ports of a gateway's listeners changed.
+    /// Records that the ports of a gateway's listeners changed.
     pub fn listeners(&mut self, key: &ObjectKey) {
         self.entries.entry(key.clone()).or_default().changed = true;
     }
@@ -184,8 +184,8 @@ impl Gateways {
         &self.counts
     }
 
-    /// Returns the effects that are due. `trusted` are the CA certificates; `is_other`: they changed since the last
-    /// call. `scaling` returns the condition `ScalingActive` of a gateway with `spec.autoscaling`.
+    /// Returns the effects that are due. `trusted` are the CA certificates; `is_other` says whether they changed since
+    /// the last call. `scaling` returns the condition `ScalingActive` of a gateway with `spec.autoscaling`.
     pub fn tick(
         &mut self,
         view: &View<'_>,
@@ -242,7 +242,7 @@ impl Gateways {
         Some(Fleet { key, target, state, progress: entry.progress, fails: entry.fails })
     }
 
-    /// Gives a fleet its place in the queue; returns the event of a fleet whose rollout has stopped.
+    /// Sets the place of a fleet in the queue. Returns the event of a fleet whose rollout has stopped.
     fn place(&mut self, queue: &Queue, key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache) -> Option<Effect> {
         if !is_applied(key, gateway, cache, &self.fleets) {
             self.entries.get_mut(key)?.behind = None;
@@ -354,7 +354,7 @@ impl Gateways {
     }
 }
 
-/// Why a gateway is not accepted and its children stay as they are: reason and message.
+/// The reason and message if a gateway is not accepted and its children stay as they are.
 fn refusal(key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, fleets: &Fleets) -> Option<(String, String)> {
     if let Some(why) = cache.unreadable_gateway(key) {
         let message = format!(
@@ -384,7 +384,7 @@ fn hash_of(
     format!("{:016x}", hash(&all))
 }
 
-/// The gateways in turn, starting after the last one, so that none starves.
+/// The gateways in rotation, starting after the last one, so that none starves.
 fn in_turn<'a>(gateways: &'a BTreeSet<ObjectKey>, last: Option<&ObjectKey>) -> Vec<&'a ObjectKey> {
     let Some(last) = last else { return gateways.iter().collect() };
     let after = gateways.range::<ObjectKey, _>((Bound::Excluded(last), Bound::Unbounded));

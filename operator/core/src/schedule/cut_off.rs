@@ -12,7 +12,8 @@ use crate::{
 
 /// Interval between two counts.
 const COUNT: Duration = Duration::from_secs(10);
-/// How much younger than a CA certificate a pod may seem because the clocks of API server and operator differ, seconds.
+/// The tolerated clock skew between API server and operator, seconds: a younger pod may
+/// seem older than a CA certificate.
 const SKEW: u64 = 60;
 
 /// Counts the proxies that are cut off.
@@ -27,12 +28,13 @@ pub struct CutOff {
 pub struct Counted {
     /// Number of proxies that are cut off.
     pub count: usize,
-    /// One of them, if the count before was zero.
+    /// One of these proxies, if the previous count was zero.
     pub first: Option<ObjectKey>,
 }
 
 impl CutOff {
-    /// Counts, if a count is due. A pod with a proxy counts if it is older than every CA certificate and has no stream.
+    /// Counts the proxies, if a count is due. A pod with a proxy counts if it is older than every CA certificate and
+    /// has no stream.
     pub fn tick(&mut self, view: &View<'_>, trusted: &Trusted, now: Duration) -> Option<Counted> {
         if trusted.since == 0 || self.counted.is_some_and(|counted| now < counted + COUNT) {
             return None;

@@ -1,4 +1,5 @@
-//! When the world is translated again: a short pause after a change, so that one translation covers many changes.
+//! Debounces translations of the world: a translation follows a short pause after a change, so that it covers many
+//! changes.
 
 use std::time::Duration;
 
@@ -36,8 +37,8 @@ impl Debounce {
         self.waiting.map(|waiting| waiting.at)
     }
 
-    /// Whether to translate now; if not, `due` returns the next time. `is_behind`: many proxies have not reported on
-    /// the last publication.
+    /// Whether to translate now; if not, `due` returns the next time. `is_behind` says whether many proxies have not
+    /// reported on the last publication.
     pub fn take(&mut self, is_behind: bool, now: Duration) -> bool {
         let Some(waiting) = self.waiting else { return false };
         if is_behind && now < waiting.since + SETTLE_BEHIND {

@@ -1,5 +1,5 @@
-//! When the deletion cost of a pod (`controller.kubernetes.io/pod-deletion-cost`) is written. The cost rises with the
-//! live sessions of the pod, so that scale-in removes the emptiest pod first.
+//! Schedules writes of the deletion cost of pods (`controller.kubernetes.io/pod-deletion-cost`). The cost rises with
+//! the live sessions of the pod, so that scale-in removes the emptiest pod first.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -19,22 +19,22 @@ use crate::{
     },
 };
 
-/// The pod of each write of a tick. A tick takes 250 ms, so there are at most 8 writes per second. The second write
-/// bounds the wait of every pod: pods whose costs cannot be written always differ the most.
+/// The orders that choose the pod of each write of a tick. A tick takes 250 ms, so there are at most 8 writes per
+/// second. The second write bounds the wait of every pod: pods whose costs cannot be written always differ the most.
 const WRITES: [fn(&Due, &Due) -> Ordering; 2] = [furthest, longest];
 /// Longest time until the cache shows a written cost.
 const SHOWN: Duration = Duration::from_secs(10);
 /// Label with the hash of the pod template, on pods of a `Deployment`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Written costs that the cache may not show yet, and those to write.
+/// Written costs that the cache may not show yet, and costs to write.
 #[derive(Debug, Default)]
 pub struct Costs {
     written: BTreeMap<ObjectKey, (i32, Duration)>,
     due: BTreeMap<ObjectKey, Due>,
 }
 
-/// A cost that differs from the present one.
+/// A desired cost that differs from the present one.
 #[derive(Debug)]
 struct Due {
     cost: i32,

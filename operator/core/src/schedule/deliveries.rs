@@ -1,16 +1,16 @@
-//! How notices are delivered to a user's webhook: how many at once, what an answer means, when a request is retried.
+//! Delivery of notices to a user's webhook: the size of batches, the meaning of answers, and retries.
 
 use std::time::Duration;
 
 /// Most notices in one request.
 pub const BATCH: usize = 50;
-/// How long the first notice of a request waits for others.
+/// The time that the first notice of a request waits for others.
 pub const COLLECT: Duration = Duration::from_secs(3);
 /// Pauses between tries; after the last, the notices are dropped.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
 
-/// What the answer of a webhook means.
+/// The meaning of a webhook's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The notices are delivered.
@@ -21,7 +21,7 @@ pub enum Answer {
     Refused,
 }
 
-/// What an answer with this HTTP status code means.
+/// Classifies an answer with this HTTP status code.
 #[must_use]
 pub const fn answer(code: u16) -> Answer {
     match code {

@@ -1,13 +1,13 @@
-//! When the API server is asked whether it serves a kind that a cluster may lack, and what its answers mean.
+//! Schedules discovery of kinds that a cluster may lack, and interprets the answers of the API server.
 //!
-//! Only a definite answer counts as absence: a failed request must not turn into "there are no such objects". Whatever
-//! was known before an unclear answer stays known.
+//! Only a definite answer counts as absence: a failed request must not turn into "there are no such objects". An
+//! unclear answer leaves earlier knowledge in place.
 
 use std::time::Duration;
 
 use super::backoff::Backoff;
 
-/// Interval of looking for a kind that the API server does not serve.
+/// Interval of discovery for a kind that the API server does not serve.
 const LOOK: Duration = Duration::from_secs(30);
 /// First pause after an unclear answer.
 const SOON: Duration = Duration::from_millis(250);
@@ -25,34 +25,34 @@ pub enum Served {
     Unclear,
 }
 
-/// What follows from the answers.
+/// The next step after discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Watch the kind in this version, until the API server no longer serves it.
     Watch(&'static str),
-    /// The API server does not serve the kind: ask again after a pause.
+    /// The API server does not serve the kind: repeat discovery after a pause.
     Absent {
-        /// The driver has not received the empty list yet.
+        /// Whether the driver has not received the empty list yet.
         is_news: bool,
         /// The pause.
         again: Duration,
     },
-    /// Nothing is known: ask again after a pause.
+    /// Nothing is known: repeat discovery after a pause.
     Unclear {
-        /// This is the first unclear answer in a row.
+        /// Whether this is the first unclear answer in a row.
         is_news: bool,
         /// The pause.
         again: Duration,
     },
 }
 
-/// What is known about one kind.
+/// The state of discovery for one kind.
 #[derive(Debug)]
 pub struct Discovery {
     backoff: Backoff,
-    /// The driver has received the empty list.
+    /// Whether the driver has received the empty list.
     is_absent: bool,
-    /// The last answer was unclear.
+    /// Whether the last answer was unclear.
     is_failing: bool,
 }
 
@@ -63,8 +63,8 @@ impl Default for Discovery {
 }
 
 impl Discovery {
-    /// The API server was asked about these versions, in the order of preference. Versions after the first one that is
-    /// served may be missing.
+    /// Takes the answers of the API server about these versions, in the order of preference. Versions after the first
+    /// one that is served may be missing.
     pub fn answered(&mut self, answers: &[(&'static str, Served)]) -> Next {
         if let Some(&(version, _)) = answers.iter().find(|(_, served)| *served == Served::Yes) {
             self.is_failing = false;
@@ -80,8 +80,9 @@ impl Discovery {
         Next::Absent { is_news: !std::mem::replace(&mut self.is_absent, true), again: LOOK }
     }
 
-    /// The API server no longer serves the version that was watched. `listed`: the watch had listed the kind. Returns
-    /// the pause before the API server is asked again: discovery may list a kind whose requests are refused already.
+    /// Records that the API server no longer serves the watched version. `listed` says whether the watch had listed the
+    /// kind. Returns the pause before the next discovery: the API server may list a kind whose requests it refuses
+    /// already.
     pub fn lost(&mut self, listed: bool) -> Duration {
         if listed {
             self.backoff.reset();

@@ -1,8 +1,8 @@
-//! When claims of pods that a smaller fleet no longer has are drained and deleted.
+//! Decides when claims of pods that a smaller fleet no longer has are drained and deleted.
 //!
-//! Everything is derived from what the watches show. A successful Job proves that a claim is empty only if it was made
-//! for the same claim and the same `StatefulSet` in the same generation: otherwise the pod may have come back meanwhile
-//! and left new messages.
+//! Decisions are derived from the watches alone. A successful Job proves that a claim is empty only if it was made for
+//! the same claim and the same `StatefulSet` in the same generation: otherwise the pod may have come back meanwhile and
+//! left new messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// The most drainers of a gateway at a time that make progress, or may.
+/// The most drainers of a gateway at a time that make progress or may still make some.
 const AT_ONCE: usize = 4;
 /// The most drainers of a gateway at a time, including those that need a person.
 const AT_MOST: usize = 16;
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The watches that must be complete. A pod that a watch does not show may still use its claim.
 const WATCHES: [Kind; 4] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods];
 
-/// One write.
+/// A write for a drainer or a claim.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Create a drainer, unless its claim is in use.
@@ -83,7 +83,7 @@ pub struct Answered {
     pub answer: Result<(), String>,
 }
 
-/// A claim whose messages are all with their sinks.
+/// A claim whose messages are all delivered to their sinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emptied {
     /// Uid that the claim must still have.
@@ -136,7 +136,7 @@ pub struct Drainers {
 }
 
 impl Drainers {
-    /// No drainers yet, with the settings that all fleets share.
+    /// The state before any drainer exists, with the settings that all fleets share.
     #[must_use]
     pub fn new(fleets: Fleets) -> Self {
         Self { fleets, ..Self::default() }
@@ -239,7 +239,7 @@ impl Drainers {
     }
 }
 
-/// What to do about one claim.
+/// The next step for one claim.
 enum Next {
     /// Wait.
     Nothing,
@@ -251,8 +251,8 @@ enum Next {
     Remove(i64),
 }
 
-/// What to do about a claim. `job` is its drainer with its state; `is_wanted`: the fleet has a pod of this ordinal, or
-/// will have one; `has_pod`: that pod exists.
+/// Decides the next step for a claim. `job` is its drainer with its state. `is_wanted` says whether the fleet has, or
+/// will have, a pod of this ordinal, and `has_pod` whether that pod exists.
 fn next(
     claim: &ClaimState,
     fleet: &FleetState,
@@ -260,13 +260,13 @@ fn next(
     (is_wanted, has_pod): (bool, bool),
 ) -> Next {
     if is_wanted {
-        // The fleet has the claim, or has it again.
+        // The fleet uses the claim, or uses it again.
         return if job.is_some() { Next::Stop } else { Next::Nothing };
     }
     // The controller may still create pods of an earlier generation.
     let Some(generation) = fleet.generation.filter(|_| fleet.is_observed && !has_pod) else { return Next::Nothing };
     match job {
-        // A claim stays while a pod uses it, even one that has ended.
+        // A claim cannot be deleted while a pod refers to it, even a pod that has ended.
         Some(_) if claim.leaving => Next::Stop,
         None if claim.leaving => Next::Nothing,
         None => Next::Drain(generation),
@@ -275,14 +275,14 @@ fn next(
             (Stage::Succeeded, true) => Next::Remove(generation),
             // Nothing else would send the messages, so the drainer is created again.
             (Stage::Succeeded, false) | (Stage::GivenUp, _) => Next::Stop,
-            // A change of the fleet may bring what the drainer lacks: another image, or a place to run.
+            // A change of the fleet may fix the drainer: it may bring another image, or a place to run.
             (_, false) if drain != Drain::Runs => Next::Stop,
             _ => Next::Nothing,
         },
     }
 }
 
-/// What the success of a drainer proves that is made for this generation of the fleet.
+/// The proof that the success of a drainer gives, if the drainer is made for this generation of the fleet.
 fn drained_for(claim: &ClaimState, fleet: &FleetState, generation: i64) -> String {
     format!("{}.{}.{generation}", claim.uid, fleet.uid)
 }

@@ -27,7 +27,7 @@ pub struct Observed {
     pub duration: Option<Duration>,
 }
 
-/// What to do with the Lease.
+/// The next step of this replica with the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Create the Lease: it is missing.
@@ -57,7 +57,7 @@ pub struct Standing {
     foreign: Option<Foreign>,
     /// The highest resource version of the Lease that was seen.
     newest: u64,
-    /// While leading: the time just before the request that wrote the Lease last.
+    /// The time just before the request that last wrote the Lease; absent while this replica does not lead.
     renewed: Option<Duration>,
 }
 
@@ -85,8 +85,8 @@ impl Standing {
         self.lasts(now).min(RETRY * 2)
     }
 
-    /// The try ended, with or without success. Returns the pause until the next try. After the renew deadline the term
-    /// is over.
+    /// Records that a try ended, with or without success. Returns the pause until the next try. After the renew
+    /// deadline the term is over.
     pub fn rest(&mut self, now: Duration) -> Duration {
         if !self.leads(now) {
             self.renewed = None;
@@ -94,7 +94,7 @@ impl Standing {
         self.lasts(now).min(RETRY)
     }
 
-    /// The Lease was read; `None` if it does not exist.
+    /// Takes a read Lease; `None` if it does not exist.
     pub fn read(&mut self, lease: Option<&Observed>, now: Duration) -> Step {
         let Some(lease) = lease else {
             self.renewed = None;
@@ -114,7 +114,7 @@ impl Standing {
         if self.renewed.is_some() { Step::Renew } else { Step::Acquire }
     }
 
-    /// The API server accepted the write of a try that began at `asked`. Returns whether a term begins.
+    /// Records that the API server accepted the write of a try that began at `asked`. Returns whether a term begins.
     pub fn wrote(&mut self, version: Option<&str>, asked: Duration) -> bool {
         self.newest = number(version).unwrap_or(self.newest);
         self.renewed.replace(asked).is_none()

@@ -1,8 +1,8 @@
-//! When the Secrets of agents are checked.
+//! Schedules checks of the Secrets of agents.
 //!
-//! The operator does not watch Secrets: it would have to read all of them. It checks the Secret of an agent when what
-//! the Secret should offer changes, when its join string must be replaced, after a token was redeemed, and at
-//! intervals.
+//! The operator does not watch Secrets, because that would require permission to read all of them. It checks the Secret
+//! of an agent when the desired contents change, when its join string must be replaced, after a token was redeemed, and
+//! at intervals.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 /// State of the Secret of one agent.
 #[derive(Debug)]
 struct Entry {
-    /// What was wanted at the last check. Absent if a check is due.
+    /// The wanted state at the last check. Absent if a check is due.
     done: Option<Wanted>,
     /// Whether a check is in progress.
     running: bool,
@@ -38,7 +38,7 @@ struct Entry {
     /// When the next check is due.
     due: Option<Duration>,
     backoff: Backoff,
-    /// What is known about the Secret.
+    /// The known state of the Secret.
     last: Enrolment,
 }
 
@@ -62,17 +62,17 @@ pub struct Enrolments {
 }
 
 impl Enrolments {
-    /// The world was translated. These changes may affect who may enrol.
+    /// Takes the changes of a translation that may affect who may enrol.
     pub fn translated(&mut self, changes: &Changes, world: &World) {
         self.changed.extend(agents::changed(world, changes));
     }
 
-    /// A gateway or one of its children changed, so its addresses may have changed.
+    /// Records that a gateway or one of its children changed, and so perhaps its addresses.
     pub fn gateway(&mut self, gateway: &ObjectKey, world: &World) {
         self.changed.extend(world.agents.of_gateway(gateway).cloned());
     }
 
-    /// A token of an agent was redeemed.
+    /// Records that a token of an agent was redeemed.
     pub fn redeemed(&mut self, key: &ObjectKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.done = None;
@@ -125,7 +125,7 @@ impl Enrolments {
         Some(Effect::OfferEnrolment(Box::new(wanted)))
     }
 
-    /// A check ended. Returns the state of the Secret, for the status of the agent.
+    /// Records that a check ended. Returns the state of the Secret, for the status of the agent.
     pub fn offered(&mut self, offered: Offered, now: Duration) -> Option<(ObjectKey, Enrolment)> {
         self.running = self.running.saturating_sub(1);
         let Offered { key, uid, result } = offered;

@@ -1,25 +1,25 @@
-//! Finds the loops that hang among those that a replica depends on.
+//! Finds loops that hang, among those that a replica depends on.
 
 use std::time::Duration;
 
-/// Longest silence of a loop. The driver iterates four times a second, the loop of the leader election at least once in
-/// six seconds, and servers and loops that wait beat every five seconds. A loop that sends requests beats before and
-/// after each of them, and their deadlines are shorter than this: an API server that does not answer must not restart an
-/// operator. An iteration that translates the largest measured world takes less than this.
+/// The longest time between two beats of a loop. The driver iterates four times a second, the loop of the leader
+/// election at least once in six seconds, and servers and loops that wait beat every five seconds. A loop that sends
+/// requests beats before and after each of them, and their deadlines are shorter than this: an API server that does not
+/// answer must not restart an operator. An iteration that translates the largest measured world takes less than this.
 pub const SILENCE: Duration = Duration::from_secs(25);
 
-/// The last sign of life of a loop.
+/// The last beat of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse<'a> {
     /// Name of the loop.
     pub name: &'a str,
-    /// Time of the sign.
+    /// Time of the beat.
     pub last: Duration,
-    /// Longest silence of the loop.
+    /// The longest permitted time between two beats.
     pub patience: Duration,
 }
 
-/// Names the loops that hang, with the length of their silence; `None` if no loop hangs.
+/// Names the loops that hang, with the time since their last beats; `None` if no loop hangs.
 #[must_use]
 pub fn complaint(pulses: &[Pulse<'_>], now: Duration) -> Option<String> {
     let silent = |pulse: &Pulse<'_>| {

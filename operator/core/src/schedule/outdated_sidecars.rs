@@ -1,5 +1,5 @@
-//! Sidecars that a restart of their pods would replace. A sidecar keeps its image until its pod is created again, so
-//! after an upgrade someone has to restart the workloads that still have the image before.
+//! Counts sidecars that a restart of their pods would replace. A sidecar keeps its image until its pod is created
+//! again, so after an upgrade someone has to restart the workloads that still have the earlier image.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,13 +28,13 @@ pub struct OutdatedSidecars {
 pub struct Counted {
     /// Number of outdated sidecars by namespace.
     pub by_namespace: BTreeMap<String, usize>,
-    /// Namespaces of the count before that have none now.
+    /// Namespaces that the previous count had and this one lacks.
     pub gone: BTreeSet<String>,
 }
 
 impl OutdatedSidecars {
-    /// Counts, if a count is due. A sidecar is outdated if its image differs from `image`, which injection writes into
-    /// new pods; unless an annotation of its pod chose the image.
+    /// Counts the sidecars, if a count is due. A sidecar is outdated if its image differs from `image`, which injection
+    /// writes into new pods; unless an annotation of its pod chose the image.
     pub fn tick(&mut self, cache: &Cache, image: &str, now: Duration) -> Option<Counted> {
         if self.counted.is_some_and(|counted| now < counted + COUNT) {
             return None;

@@ -1,8 +1,8 @@
-//! When a watch that failed is tried again.
+//! Schedules retries of watches that failed.
 //!
-//! While the API server is away, all watches of all replicas fail, so their pauses grow. The leader election asks the
-//! API server every few seconds all the time. Its first answer ends the pauses: a change need not wait for the pause of
-//! the watch that shows the change.
+//! While the API server is unavailable, all watches of all replicas fail, so their pauses grow. The leader election
+//! sends requests to the API server every few seconds. The first answer ends the pauses: a change need not wait for the
+//! pause of the watch that shows the change.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const FIRST: Duration = Duration::from_millis(1600);
 pub const MOST: Duration = Duration::from_secs(30);
 /// Longest pause once the API server answers again. A replica may have hundreds of watches, each of which connects.
 pub const SPREAD: Duration = Duration::from_secs(2);
-/// A failure that comes later than this after the one before starts over. A watch of objects that do not change has no
-/// events that show that it works.
+/// A failure that comes later than this after the previous one starts over. A watch of objects that do not change has
+/// no events that show that it works.
 const FORGET: Duration = Duration::from_secs(120);
 
 /// The pauses of one watch.
@@ -33,8 +33,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// The pause after one more failure: at least half of its bound. `chance`: a random number, so that watches which
-    /// failed together are not tried together.
+    /// Returns the pause after one more failure: at least half of its bound. `chance` is a random number, so that
+    /// watches that failed together are not retried together.
     pub fn failed(&mut self, chance: u32, now: Duration) -> Duration {
         if now.saturating_sub(self.last) > FORGET {
             self.backoff.reset();
@@ -44,13 +44,13 @@ impl Retries {
         half + part(half, chance)
     }
 
-    /// The watch works: the next failure starts over.
+    /// Records that the watch works: the next failure starts over.
     pub fn succeeded(&mut self) {
         self.backoff.reset();
     }
 }
 
-/// What is left of a pause once the API server answers again. `chance`: a random number.
+/// The rest of a pause once the API server answers again. `chance` is a random number.
 #[must_use]
 pub fn shortened(left: Duration, chance: u32) -> Duration {
     left.min(part(SPREAD, chance))

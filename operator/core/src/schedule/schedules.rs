@@ -1,4 +1,4 @@
-//! The schedules of one term: which of them gets which change, and what is due by all of them together.
+//! The schedules of one term: routes changes to them, and collects their due effects.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -50,9 +50,9 @@ pub struct Schedules {
     pub sidecars: OutdatedSidecars,
 }
 
-/// What a look at the world changed.
+/// The changes that one translation processed.
 pub struct Looked {
-    /// What was touched since the look before.
+    /// The objects that were touched since the previous translation.
     pub touched: Touched,
     /// The update of the translation.
     pub update: Update,
@@ -60,7 +60,7 @@ pub struct Looked {
     pub moved: Moved,
 }
 
-/// What is due at a tick.
+/// The results of a tick.
 pub struct Due {
     /// The effects.
     pub effects: Vec<Effect>,
@@ -86,7 +86,7 @@ impl Schedules {
         }
     }
 
-    /// The watches show something. A replica that does not lead keeps no statuses.
+    /// Takes changes from the watches. A replica that does not lead keeps no statuses.
     pub fn seen(&mut self, touched: &Touched, cache: &Cache, leads: bool, now: Duration) {
         if leads {
             for key in &touched.forwards {
@@ -102,7 +102,7 @@ impl Schedules {
         }
     }
 
-    /// The world was translated and the result published.
+    /// Takes a published translation of the world.
     pub fn looked(&mut self, looked: Looked, world: &World, translator: &Translator, now: Duration) {
         let Looked { touched, update, moved } = looked;
         self.agents.translated(&touched.changes, world);
@@ -111,7 +111,7 @@ impl Schedules {
         self.enrolments.translated(&touched.changes, world);
         self.statuses.verdicts(update.verdicts, now);
         self.statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
-        // A new generation is observed even if the new spec compiles to the same listeners.
+        // A new generation must be observed in status even if the new spec compiles to the same listeners.
         self.statuses.look_at(touched.changes.forwards, now);
         self.statuses.look_at(update.unreached, now);
         self.statuses.fleets(&moved, translator, now);
@@ -128,7 +128,7 @@ impl Schedules {
         }
     }
 
-    /// The status of an object may be another one.
+    /// Schedules the status of an object for evaluation.
     pub fn look_at(&mut self, subject: &Subject, now: Duration) {
         match subject {
             Subject::Forward(key) => self.statuses.look_at(BTreeSet::from([key.clone()]), now),
@@ -137,15 +137,15 @@ impl Schedules {
         }
     }
 
-    /// The statuses of forwards that are due, at most as many writes as there is room for.
+    /// Returns the due status writes of forwards, at most as many as there is room for.
     pub fn evaluate(&mut self, view: &View<'_>, room: usize, now: Duration) -> Vec<Effect> {
         let Self { statuses, autoscalers, .. } = self;
         let scaling = |key: &ObjectKey| autoscalers.finding(&Subject::Forward(key.clone()), view.cache);
         statuses.evaluate(view, &scaling, room, now)
     }
 
-    /// Everything else that is due. `is_other`: the trusted CA certificates have changed. `has_costs`: deletion costs
-    /// are written.
+    /// Returns all other due effects. `is_other` says whether the trusted CA certificates have changed, and `has_costs`
+    /// whether deletion costs are written.
     pub fn tick(
         &mut self,
         view: &View<'_>,

@@ -1,4 +1,4 @@
-//! What follows from comparing the installed CRDs with the operator's: when a difference counts.
+//! Compares the installed CRDs with the operator's, and decides when a difference counts.
 
 use super::upkeep::Checked;
 use crate::world::schema::Lack;
@@ -7,20 +7,20 @@ use crate::world::schema::Lack;
 /// CRD some seconds after the CRD.
 #[derive(Debug, Default)]
 pub struct Comparisons {
-    /// What the last comparison found.
+    /// The findings of the last comparison.
     last: Vec<Lack>,
-    /// Two comparisons in a row found this.
+    /// Whether two comparisons in a row had the same findings.
     is_confirmed: bool,
 }
 
-/// What follows from one comparison.
+/// The consequences of one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compared {
     /// The result for metrics.
     pub result: &'static str,
-    /// The difference is confirmed now: log the difference.
+    /// Whether to log the difference: it is confirmed now.
     pub is_news: bool,
-    /// What was found counts for objects too: nothing is missing, or the difference is confirmed.
+    /// Whether the result counts for objects too: nothing is missing, or the difference is confirmed.
     pub is_settled: bool,
     /// When the next comparison is due.
     pub checked: Checked<'static>,

@@ -1,8 +1,8 @@
-//! What the results of status writes mean: which of them are retried, and which are logged.
+//! Classifies the results of status writes: which of them are retried, and which are logged.
 
 use super::is_outdated;
 
-/// What has become of a write.
+/// The outcome of a status write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The object has the status.
@@ -14,7 +14,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What an answer of the API server means. `Err`: the status code of a failure, if there was an answer.
+    /// Classifies an answer of the API server. `Err` has the status code of a failure, if there was an answer.
     #[must_use]
     pub const fn of(answer: Result<(), Option<u16>>) -> Self {
         match answer {
@@ -35,7 +35,7 @@ impl Outcome {
     }
 }
 
-/// A change that is worth a line in the log.
+/// A change that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// Writes have begun to fail.
@@ -44,7 +44,7 @@ pub enum News {
     Succeed,
 }
 
-/// Whether writes fail.
+/// The log state of status writes: whether they fail.
 #[derive(Debug, Default)]
 pub struct StatusWrites {
     are_failing: bool,

@@ -1,4 +1,4 @@
-//! When the statuses of forwards are written.
+//! Schedules writes of the statuses of forwards.
 //!
 //! A transition is written at once. Counts that follow the size of a fleet are refreshed at intervals, so that a
 //! growing fleet does not flood the API server.
@@ -69,7 +69,7 @@ struct Entry {
     again: bool,
     /// Status and reason of `Ready` in the last event.
     reported: Option<(String, String)>,
-    /// Since when the gateway of the forward has had no ready proxy.
+    /// The time since which the gateway of the forward has had no ready proxy.
     without_proxies: Option<Duration>,
     /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
@@ -80,15 +80,15 @@ struct Entry {
 }
 
 impl Entry {
-    /// The cache shows this version of the forward.
+    /// Records that the cache shows this version of the forward.
     fn shown(&mut self, version: Option<&str>) {
         if self.unseen.as_deref().is_some_and(|(_, unseen, _)| unseen.as_deref() == version) {
             self.unseen = None;
         }
     }
 
-    /// The cache shows this version of the forward now, and perhaps did before the end of the write was known. It should
-    /// show every write in time.
+    /// Records that the cache shows this version of the forward, and perhaps did before the end of the write was known.
+    /// The cache should show every write in time.
     fn shown_by(&mut self, version: Option<&str>, now: Duration) {
         self.shown(version);
         if self.unseen.as_deref().is_some_and(|(_, _, since)| now.saturating_sub(*since) > SHOWN) {
@@ -100,7 +100,7 @@ impl Entry {
 /// The statuses of all forwards.
 #[derive(Default)]
 pub struct Statuses {
-    /// Boxed: a map of large values leaves nearly as much memory unused as it uses.
+    /// The entries are boxed: a map of large values leaves nearly as much memory unused as it uses.
     entries: BTreeMap<ObjectKey, Box<Entry>>,
     /// When the leader election term began; earlier writes count as made then.
     began: Duration,
@@ -154,7 +154,7 @@ impl Statuses {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// The counts of a forward may be outdated.
+    /// Records that the counts of a forward may be outdated.
     fn outdate(&mut self, key: ObjectKey) {
         let at = self.rested(&key);
         self.counts.outdate(key, at);
@@ -165,8 +165,8 @@ impl Statuses {
         self.entries.get(key).and_then(|entry| entry.wrote).unwrap_or(self.began) + COUNTS
     }
 
-    /// A write ended. `version` is the resource version of the object with the status, `None` if the write failed.
-    /// `retried`: a later attempt may succeed.
+    /// Records that a write ended. `version` is the resource version of the object with the status, `None` if the write
+    /// failed. `retried` says whether a later attempt may succeed.
     pub fn written(&mut self, subject: &Subject, version: Option<&str>, retried: bool, now: Duration) {
         if !self.now.is_empty() {
             self.soon(now);
@@ -299,7 +299,7 @@ impl Statuses {
         seen.total as usize
     }
 
-    /// Since when the operator has waited for reports on a forward.
+    /// The time since which the operator has waited for reports on a forward.
     fn published(
         &mut self,
         key: &ObjectKey,
@@ -316,7 +316,7 @@ impl Statuses {
         let published = known.map_or(now, |(at, _)| at);
         entry.published = Some((published, generation));
         let late = published + Duration::from_secs(LATE_AFTER_SECONDS);
-        // The time starts again with each verdict, and only a status that says `Pending` plans its own end.
+        // The time starts again with each verdict, and only a status with reason `Pending` schedules its own end.
         if is_late && known.is_none() {
             self.later.insert((late, key.clone()));
         }

@@ -1,14 +1,14 @@
-//! When the leader looks for tunnel roots that nothing needs any more.
+//! Schedules the leader's check for tunnel roots that are no longer used.
 
 use std::time::Duration;
 
 use crate::{schedule::Effect, world::World};
 
-/// Interval between two looks, and from the start of a term to the first look: by then, every gateway whose agents are
-/// accepted has used its root in this term. Most looks write nothing.
+/// Interval between two checks, and from the start of a term to the first check: by then, every gateway whose agents
+/// are accepted has used its root in this term. Most checks write nothing.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// The looks of one leader election term.
+/// The checks of one leader election term.
 #[derive(Debug)]
 pub struct UnusedRoots {
     due: Duration,
@@ -21,7 +21,7 @@ impl UnusedRoots {
         Self { due: began + EVERY }
     }
 
-    /// Returns the look if it is due. Without a gateway with tunnels, no root needs a place, and the operator may lack
+    /// Returns the check if it is due. Without a gateway with tunnels, no root needs a place, and the operator may lack
     /// permission to read the Secret.
     pub fn tick(&mut self, world: &World, now: Duration) -> Option<Effect> {
         if now < self.due {

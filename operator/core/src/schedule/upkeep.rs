@@ -1,5 +1,5 @@
-//! When to check again what expires or what other clients may change: certificates, CA bundles, the metrics API, the
-//! installed CRDs.
+//! Schedules checks of state that expires or that other clients may change: certificates, CA bundles, the metrics API,
+//! the installed CRDs.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::backoff::Backoff;
 pub enum Checked<'a> {
     /// Nothing is missing or wrong.
     Done,
-    /// Nothing failed, but something is still missing that others wait for.
+    /// Nothing failed, but something that others wait for is still missing.
     Incomplete,
     /// The check failed, for this reason.
     Failed(&'a str),
 }
 
-/// What follows from a check.
+/// The reaction to a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
     /// Pause until the next check.
     pub pause: Duration,
-    /// The check failed, and the check before did not fail for the same reason: report the failure.
+    /// Whether to report a failure: the check failed, and the previous one did not fail for the same reason.
     pub is_news: bool,
 }
 
@@ -46,7 +46,7 @@ impl<C: PartialEq> Cause<C> {
     }
 }
 
-/// The checks of one thing.
+/// The repeated checks of one part of the state.
 #[derive(Debug)]
 pub struct Rounds {
     often: Duration,
@@ -56,7 +56,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Checks at the interval `often`; while something is missing, at the interval `soon`. After failures the pauses
+    /// Checks at the interval `often`, or at the interval `soon` while something is missing. After failures the pauses
     /// grow from `soon` to `most`.
     #[must_use]
     pub const fn new(often: Duration, soon: Duration, most: Duration) -> Self {
@@ -75,7 +75,7 @@ impl Rounds {
     }
 }
 
-/// A gate that others wait at, but not for ever.
+/// A gate at which others wait for a limited time.
 #[derive(Debug)]
 pub struct Gate {
     limit: Duration,
@@ -89,8 +89,8 @@ impl Gate {
         Self { limit, is_open: false }
     }
 
-    /// Whether the gate is open; once open, it stays open. `is_done`: the awaited work is done. `waited`: time since
-    /// the gate was created.
+    /// Whether the gate is open; once open, it stays open. `is_done` says whether the awaited work is done, and
+    /// `waited` is the time since the gate was created.
     pub fn opens(&mut self, is_done: bool, waited: Duration) -> bool {
         self.is_open |= is_done || waited >= self.limit;
         self.is_open

@@ -19,37 +19,37 @@ const NAMED: usize = 16;
 /// Longest name or version of an instance in a status, in characters; the CRD has the same bound.
 const LONGEST: usize = 63;
 
-/// What is known about the enrolment of an agent's instances.
+/// The enrolment of an agent's instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Enrolment {
     /// Name of the Secret with the join string; absent while there is none.
     pub secret: Option<String>,
     /// Number of instances that have enrolled since the last rotation.
     pub enrolled: u32,
-    /// How many more instances the join string can enrol.
+    /// The number of further instances that the join string can enrol.
     pub left: u32,
-    /// What the join string waits for.
+    /// The reason why the join string has to wait.
     pub awaited: Option<String>,
     /// Why the Secret cannot be written.
     pub failure: Option<String>,
 }
 
-/// What is known about an agent.
+/// The facts about an agent.
 #[derive(Clone, Debug)]
 pub struct AgentFacts {
     /// The gateway that takes the agent, or why none does.
     pub admitted: Result<ObjectKey, Condition>,
     /// A problem that does not keep the agent from being accepted, but that its author should know.
     pub warning: Option<String>,
-    /// Number of its forwards' pods with sidecars that it does not reach.
+    /// Number of pods with sidecars of the agent's forwards that the agent does not reach.
     pub left_out: usize,
-    /// How its instances enrol; absent until the leader knows.
+    /// The enrolment of the agent's instances; absent until the leader knows it.
     pub enrolment: Option<Enrolment>,
     /// The connected instances by name; absent until the proxies of the gateway had time to report.
     pub connected: Option<Vec<Instance>>,
     /// Number of ready proxies of the gateway.
     pub ready: usize,
-    /// Number of sidecars that it reaches.
+    /// Number of sidecars that the agent reaches.
     pub sidecars: usize,
 }
 

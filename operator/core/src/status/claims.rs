@@ -40,7 +40,7 @@ impl Refusals {
     }
 }
 
-/// A claim, and what it waits for.
+/// A claim without a pod, and the reason why it still exists.
 struct Spare<'a> {
     drain: Drain,
     claim: &'a str,
@@ -48,7 +48,7 @@ struct Spare<'a> {
     refusal: Option<&'a str>,
 }
 
-/// The condition of a gateway; `None` without such claims. It reports the claims that need a person most.
+/// The condition of a gateway; `None` without such claims. It reports the claims that most need a person.
 #[must_use]
 pub fn claims_drained(gateway: &ObjectKey, cache: &Cache, refusals: &Refusals) -> Option<Finding> {
     let spare = cache.spare_claims(gateway).map(|(key, claim)| {
@@ -65,7 +65,7 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache, refusals: &Refusals) -
     Some(Finding::new(ConditionType::ClaimsDrained, Truth::False, reason, format!("{}: {why}", listed(&names))))
 }
 
-/// What a claim waits for: reason and message.
+/// The reason and message for which a claim still exists.
 fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, String) {
     match drain {
         Drain::Runs => (
@@ -143,7 +143,7 @@ pub fn claims_mounted<'a>(
     Some(Finding::new(ConditionType::ClaimsMounted, Truth::False, reason, format!("{}: {why}", listed(&claims))))
 }
 
-/// These claims in words; at most four are named.
+/// Formats a list of claims; at most four are named.
 fn listed(claims: &[String]) -> String {
     let names = claims.get(..NAMED).unwrap_or(claims).join(", ");
     match claims.len().saturating_sub(NAMED) {

@@ -11,7 +11,7 @@ const MAX_MESSAGE: usize = 4096;
 /// The type of a condition on a `PortForward`, a `ForwardGateway` or a `ForwardAgent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
-    /// The spec is valid and every port is won.
+    /// The spec is valid and the forward has the claims on all of its ports.
     Accepted,
     /// Every backend exists and may be used.
     ResolvedRefs,
@@ -115,7 +115,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Makes a finding of its parts.
+    /// Makes a finding from its parts.
     #[must_use]
     pub fn new(type_: ConditionType, status: Truth, reason: &str, message: impl Into<String>) -> Self {
         Self { type_, status, reason: reason.to_owned(), message: message.into() }

@@ -36,12 +36,12 @@ pub struct Fleet {
     pub uninjected: usize,
 }
 
-/// What is wrong with a pod that should run forwards.
+/// The problems of a pod that should run forwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodIssue {
-    /// The pod was created with a proxy.
+    /// Whether the pod was created with a proxy.
     pub injected: bool,
-    /// Why injection failed or ignored an annotation.
+    /// The reason why injection failed or ignored an annotation.
     pub problem: Option<String>,
     /// An app container of the pod is in a crash loop.
     pub crash_loop: Option<CrashLoop>,
@@ -78,7 +78,7 @@ pub struct DataPlane {
     pub rejected: Vec<RejectedListener>,
     /// Number of all listeners that do not run, over all pods.
     pub rejected_count: u32,
-    /// The gateway of the forward has no ready proxy.
+    /// Whether the gateway of the forward has no ready proxy.
     pub no_proxies: bool,
     /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
@@ -146,7 +146,7 @@ impl DataPlane {
             self.late(proxy);
             return false;
         };
-        // Limits of newer proxies are not told: nothing is known of what they mean.
+        // Limits that only newer proxies know are left out: their meaning is unknown.
         let reached: Vec<ReachedLimit> = published.iter().filter_map(|id| state.reached(id)).collect();
         for (limit, pods) in
             [(ReachedLimit::Tenant, &mut self.limited), (ReachedLimit::Lookups, &mut self.lookups_limited)]
@@ -177,7 +177,7 @@ impl DataPlane {
         all && !is_late
     }
 
-    /// Adds what one proxy sees of a listener's backends. Proxies that disagree add up to `Some`.
+    /// Adds the health of a listener's backends as one proxy sees it. Proxies that disagree add up to `Some`.
     fn backends(&mut self, listener: &str, seen: BackendHealth) {
         match self.backends.get_mut(listener) {
             Some(sum) if *sum != seen => *sum = BackendHealth::Some,
@@ -186,7 +186,7 @@ impl DataPlane {
         }
     }
 
-    /// Adds how one proxy delivers the messages of a listener.
+    /// Adds the delivery state of a listener in one proxy.
     fn delivery(&mut self, listener: &str, seen: Option<Delivery>) {
         let Some(seen) = seen else { return };
         let worst = self.deliveries.entry(listener.to_owned()).or_insert(seen);

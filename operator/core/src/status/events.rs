@@ -38,7 +38,7 @@ pub struct Happened {
     pub warning: bool,
     /// The reason, one CamelCase word.
     pub reason: String,
-    /// What happened and the remedy, for a person.
+    /// The change and the remedy, for a person.
     pub note: String,
 }
 
@@ -106,7 +106,7 @@ pub fn has_lacked_proxies(conditions: &[crds::Condition], lasting: Duration, now
 }
 
 /// Returns the event of a forward whose gateway has had no ready proxy for longer than a fleet takes to start.
-/// `reported` is the one of [`of_ready`].
+/// `reported` is that of [`of_ready`].
 pub fn of_no_proxies(
     object: &ObjectReference,
     new: &[crds::Condition],
@@ -273,7 +273,7 @@ pub fn of_deliveries(
     events
 }
 
-/// The reason of an event about this delivery state, and what happens to messages.
+/// The reason of an event about this delivery state, and the fate of the messages.
 fn delivered(delivery: Delivery) -> (&'static str, &'static str) {
     match delivery {
         Delivery::Flowing => ("DeliveryFlowing", "messages leave as they come"),

@@ -22,9 +22,9 @@ const PROGRAMMED: &str = "every proxy that should run the forward has bound its 
 
 /// The previous state with which the conditions of a forward are compared.
 pub(crate) struct Before<'a> {
-    /// The conditions in its present status.
+    /// The conditions in the present status of the forward.
     pub(crate) conditions: &'a [StatusCondition],
-    /// The present generation of its object.
+    /// The present generation of the forward.
     pub(crate) generation: Option<i64>,
     /// Seconds that the operator has waited for reports.
     pub(crate) outstanding_seconds: u64,
@@ -113,7 +113,8 @@ fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {
     }
 }
 
-/// The condition `Stalled`: what only a person can fix. kstatus separates that from what may still resolve without one.
+/// The condition `Stalled`: problems that only a person can fix. kstatus separates them from problems that may resolve
+/// on their own.
 fn stalled(verdict: &Verdict) -> Option<Finding> {
     let lasting = |reason| {
         !matches!(reason, Reason::Accepted | Reason::Suspended | Reason::ResolvedRefs | Reason::GatewayNotFound)
@@ -128,7 +129,7 @@ fn finding(status: Truth, reason: &str, message: impl Into<String>) -> Finding {
     Finding::new(ConditionType::Programmed, status, reason, message)
 }
 
-/// `Programmed` of a spec that is not published to proxies, or only in part.
+/// The condition `Programmed` of a spec that is not published to proxies, or only in part.
 fn unpublished(verdict: &Verdict) -> Option<Finding> {
     if verdict.accepted.reason == Reason::Unsupported {
         return Some(finding(Truth::Unknown, "Unsupported", "the previous version of the forward keeps running"));
@@ -153,7 +154,7 @@ fn unpublished(verdict: &Verdict) -> Option<Finding> {
     })
 }
 
-/// `Programmed` of a published spec: what its proxies report.
+/// The condition `Programmed` of a published spec, from the reports of its proxies.
 fn published(before: &Before<'_>, data_plane: &DataPlane) -> Finding {
     if let Some(first) = data_plane.rejected.first() {
         let DataPlane { total, rejected_count, .. } = data_plane;

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// How the pods of a group changed.
+/// A change to the pods of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pods {
     /// Pods joined or left, or their readiness changed; only counts in status follow.
@@ -43,8 +43,8 @@ pub struct Fleets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seat {
     group: Group,
-    /// The pod is not terminating. A terminating pod contributes nothing: its proxy runs its last configuration until
-    /// the app has ended, and no status waits for that proxy.
+    /// Whether the pod is not terminating. A terminating pod contributes nothing: its proxy runs its last configuration
+    /// until the app has ended, and no status waits for that proxy.
     stays: bool,
     ready: bool,
     issue: Option<PodIssue>,
@@ -212,7 +212,7 @@ impl Fleets {
         fleet
     }
 
-    /// How the changed groups changed. Forgets those without pods.
+    /// Returns how the changed groups changed. Forgets groups without pods.
     fn moved(&mut self, before: Before, translator: &Translator) -> Moved {
         let mut moved = Moved::new();
         for (group, before) in before {

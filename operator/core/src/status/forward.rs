@@ -51,7 +51,7 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let warnings = moment.warnings.as_slice();
     let before = Before { conditions: &old.conditions, generation, outstanding_seconds, warnings };
     let findings = findings(&before, verdict, data_plane, informational);
-    // A temporary obstacle does not take from a forward the ports that it holds.
+    // A temporary obstacle does not take away the ports that a forward holds.
     let is_kept = matches!(verdict.accepted.reason, Reason::Unsupported | Reason::GatewayNotFound | Reason::Invalid);
     let listeners = if is_kept && verdict.listeners.is_empty() {
         old.listeners.clone()
@@ -74,8 +74,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     }
 }
 
-/// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for
-/// more once it has pods.
+/// The part of a listener that a forward without pods still holds: the part that status already lists. The forward
+/// competes for more once it has pods.
 fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> Option<ListenerStatus> {
     let is_same = |before: &&ListenerStatus| {
         (&before.name, before.port) == (&listener.name, listener.port)

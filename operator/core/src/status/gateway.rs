@@ -7,7 +7,7 @@ use crate::{
     status::conditions::{ConditionType, Finding, Truth, conditions},
 };
 
-/// What is known about a gateway's fleet.
+/// The facts about a gateway's fleet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.

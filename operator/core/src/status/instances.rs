@@ -21,9 +21,9 @@ pub struct Instance {
     pub name: String,
     /// Version of its software.
     pub version: String,
-    /// Number of proxies of the gateway that it is connected to.
+    /// Number of proxies of the gateway that the instance is connected to.
     pub carriers: usize,
-    /// Number of sidecars that it is connected to.
+    /// Number of sidecars that the instance is connected to.
     pub sidecars: usize,
 }
 
@@ -42,7 +42,7 @@ struct Reported {
 }
 
 impl Instances {
-    /// A proxy reported its instances. Returns the uids of the agents whose instances there changed.
+    /// Takes the instances that a proxy reported. Returns the uids of the agents whose instances at that proxy changed.
     pub fn reported(&mut self, proxy: &ProxyId, agents: Report) -> BTreeSet<String> {
         let known = self.by_proxy.entry(proxy.clone()).or_default();
         known.ended = None;
@@ -51,7 +51,7 @@ impl Instances {
         uids.filter(|uid| before.get(*uid) != known.agents.get(*uid)).cloned().collect()
     }
 
-    /// The stream of a proxy ended.
+    /// Records that the stream of a proxy ended.
     pub fn ended(&mut self, proxy: &ProxyId, now: Duration) {
         if let Some(reported) = self.by_proxy.get_mut(proxy) {
             reported.ended = Some(now);
@@ -103,8 +103,8 @@ impl Instances {
     }
 }
 
-/// The part of a sidecar's report that counts: at most `most` instances for each agent. Anybody may run a sidecar, so
-/// what is kept of its report is bounded like its configuration.
+/// Returns the part of a sidecar's report that counts: at most `most` instances for each agent. Anybody may run a
+/// sidecar, so the stored part of its report is bounded like its configuration.
 #[must_use]
 pub fn of_sidecar(report: Report, most: impl Fn(&str) -> usize) -> Report {
     let kept = |(uid, instances): (String, BTreeMap<String, String>)| {

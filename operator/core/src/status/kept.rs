@@ -1,4 +1,5 @@
-//! The condition `MessagesKept`: what the logs of durable listeners survive, and what is promised of their messages.
+//! The condition `MessagesKept`: which failures the logs of durable listeners survive, and the delivery guarantees of
+//! their messages.
 
 use crds::{Durable, DurableSend, PortForward};
 
@@ -13,10 +14,10 @@ const IN_STREAM: &str = "messages of durable listeners are kept in streams of th
                          proxies share: they survive the pods; a power cut of more than half of the servers of a stream \
                          loses what they have not synced: that of 2 minutes, or of their sync_interval";
 
-/// Whether messages are sent in a way, and what is promised of them.
+/// A mode of sending, as a predicate, and its delivery guarantee.
 type Promise = (fn(&DurableSend) -> bool, &'static str);
 
-/// The promises of each way, in the words of `docs/durable.md`.
+/// The delivery guarantees of each mode, in the words of `docs/durable.md`.
 const PROMISES: [Promise; 4] = [
     (|send| send.relp.is_some(), "over RELP they are delivered at least once: the sink acknowledges each of them"),
     (|send| send.http.is_some(), "over HTTP they are delivered at least once: the sink acknowledges each request"),
@@ -29,7 +30,7 @@ const PROMISES: [Promise; 4] = [
 const ORDER: &str = "each proxy sends those of one source in order";
 const NOT_DELIVERED: &str = "what gives way to a bound, or is refused for ever, is counted";
 
-/// The condition of a forward with durable listeners. `has_claims`: the pods of its gateway have claims.
+/// The condition of a forward with durable listeners. `has_claims` says whether the pods of its gateway have claims.
 pub(super) fn messages_kept(forward: &PortForward, has_claims: bool) -> Option<Finding> {
     let durable: Vec<&Durable> = forward.spec.listeners.iter().filter_map(|it| it.durable.as_deref()).collect();
     let is_stream = |part: &&Durable| part.store.as_ref().is_some_and(|store| store.jet_stream.is_some());

@@ -56,10 +56,10 @@ pub struct Unheard(pub ObjectKey);
 impl Proxies {
     /// A metric of these pods, by their names: for all forwards or for one. A pod whose load is unknown is left out. An
     /// HPA assumes that such a pod is at its target when the others are below, so a proxy that lost its stream keeps
-    /// its last load for a while ([`GRACE`]). `began`: when this leader began to publish.
+    /// its last load for a while ([`GRACE`]). `began` is the time at which this leader began to publish.
     ///
     /// # Errors
-    /// This leader is new and lacks the load of a ready pod: the pods that report first are not all.
+    /// This leader is new and lacks the load of a ready pod: the first reports do not cover all pods.
     pub fn loads_of<'a>(
         &self,
         pods: impl IntoIterator<Item = (&'a ObjectKey, &'a PodInfo)>,

@@ -3,8 +3,8 @@
 //! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
 //! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 //!
-//! What the operator stores of one proxy is bounded: listeners by the configuration that the proxy was sent, and texts
-//! of failures by a budget of the proxy and by one of all proxies.
+//! The memory for one proxy is bounded: listeners by the configuration that the proxy was sent, and texts of failures
+//! by a budget of the proxy and by one of all proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +53,7 @@ impl Default for Proxies {
     }
 }
 
-/// What one proxy has reported.
+/// The reports of one proxy.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyState {
     /// The highest configuration number that the proxy has applied in this epoch.
@@ -62,7 +62,7 @@ pub struct ProxyState {
     reported: BTreeMap<ListenerId, ListenerReport>,
     /// Bytes of the messages of failures in `reported`, without the fixed ones.
     texts: usize,
-    /// The proxy reported more than the operator keeps, so an agreed digest implies nothing.
+    /// Whether the proxy reported more than the operator keeps, so that an agreed digest implies nothing.
     is_full: bool,
     /// Whether every listener that is not in `reported` is bound as published.
     agreed: bool,
@@ -82,35 +82,35 @@ pub enum Ack {
 }
 
 impl Proxies {
-    /// No proxies yet, and room for this many bytes of their messages of failures. First come, first served: a message
-    /// stays until its proxy replaces it or leaves.
+    /// The state without proxies, with room for this many bytes of their messages of failures. The room is first come,
+    /// first served: a message stays until its proxy replaces it or leaves.
     #[must_use]
     pub fn with_room(bytes: usize) -> Self {
         Self { by_id: BTreeMap::new(), ended: BTreeMap::new(), drains: DrainRates::default(), room: bytes }
     }
 
-    /// Forgets the reports of a proxy, whose messages leave their room to others.
+    /// Forgets the reports of a proxy, and frees the room of its messages.
     fn forget(&mut self, id: &ProxyId) -> Option<ProxyState> {
         let state = self.by_id.remove(id)?;
         self.room += state.texts;
         Some(state)
     }
 
-    /// A proxy opened a stream: its earlier reports no longer count.
+    /// Records that a proxy opened a stream: its earlier reports no longer count.
     pub fn connected(&mut self, id: &ProxyId) {
         self.forget(id);
         self.by_id.insert(id.clone(), ProxyState::default());
     }
 
-    /// The stream of a proxy ended. Its last load counts for [`GRACE`]: the proxy opens another stream soon, and its
-    /// sessions continue.
+    /// Records that the stream of a proxy ended. Its last load counts for [`GRACE`]: the proxy opens another stream
+    /// soon, and its sessions continue.
     pub fn ended(&mut self, id: &ProxyId, now: Duration) {
         if let Some(load) = self.forget(id).and_then(|state| state.load) {
             self.ended.insert(id.clone(), (load, now));
         }
     }
 
-    /// The pod of a proxy is gone.
+    /// Records that the pod of a proxy is gone.
     pub fn gone(&mut self, id: &ProxyId) {
         self.forget(id);
         self.ended.remove(id);
@@ -122,7 +122,7 @@ impl Proxies {
         self.by_id.len()
     }
 
-    /// A proxy moved to another group: its agreement to the old configuration no longer counts.
+    /// Records that a proxy moved to another group: its agreement to the old configuration no longer counts.
     pub fn moved(&mut self, id: &ProxyId) {
         if let Some(state) = self.by_id.get_mut(id) {
             state.agreed = false;
@@ -136,7 +136,7 @@ impl Proxies {
         self.by_id.get(id)
     }
 
-    /// A proxy reported its load.
+    /// Takes the load that a proxy reported.
     pub fn loaded(&mut self, id: &ProxyId, load: Load) {
         if let Some(state) = self.by_id.get_mut(id) {
             state.load = Some(load);
@@ -152,18 +152,18 @@ impl Proxies {
         self.get(id).and_then(|state| state.load.as_ref()).or_else(earlier)
     }
 
-    /// A proxy reported the end of its drain. Returns whether that becomes an Event.
+    /// Records that a proxy reported the end of its drain. Returns whether to publish an Event.
     #[must_use]
     pub fn drained(&mut self, id: &ProxyId, now: Duration) -> bool {
         self.by_id.contains_key(id) && self.drains.admits(id, now)
     }
 
     /// Takes one part of a report and returns the listeners whose state changed at this proxy, apart from those that
-    /// are bound as published: the end of the report covers them. `agreed`: the digest of the report equals the one
-    /// that was published under its number.
+    /// are bound as published: the end of the report covers them. `agreed` says whether the digest of the report equals
+    /// the one that was published under its number.
     pub fn reported(&mut self, id: &ProxyId, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
         let Some(state) = self.by_id.get_mut(id) else { return BTreeSet::new() };
-        // What the other proxies leave to this one.
+        // The room that other proxies leave, and the room that this one already uses.
         let room = self.room + state.texts;
         let mut changed = BTreeSet::new();
         if part.whole {
@@ -193,7 +193,8 @@ impl Proxies {
 }
 
 impl ProxyState {
-    /// Keeps a report. `room`: bytes for the messages of this proxy, beside those of all others.
+    /// Stores the report of a listener. `room` is the number of bytes for the messages of this proxy, beside those of
+    /// all others.
     fn keep(&mut self, id: ListenerId, mut report: ListenerReport, room: usize) {
         if self.reported.len() >= LISTENERS {
             self.is_full = true;
@@ -252,7 +253,8 @@ impl ProxyState {
     }
 }
 
-/// Bytes of a message that count. A fixed one is part of the bound of the listeners, whoever wrote it.
+/// The bytes of a message that count. Fixed messages do not count, whoever wrote them: the bound on listeners covers
+/// them.
 fn counted(failure: &Failure) -> usize {
     if [OMITTED, NOT_KEPT].contains(&failure.message.as_str()) { 0 } else { failure.message.len() }
 }

@@ -6,22 +6,22 @@ use proxy_api::doors::{Bucket, Rate};
 
 use crate::world::proxy_id::ProxyId;
 
-/// A proxy reports the end of its drain once in its life, but its container may be restarted.
+/// The rate of one proxy. A proxy reports the end of its drain once in its life, but its container may be restarted.
 fn of_proxy() -> Rate {
     Rate::every(Duration::from_secs(300), 2)
 }
 
-/// Ends of drains in one namespace.
+/// The rate of the ends of drains in one namespace.
 fn of_namespace() -> Rate {
     Rate::every(Duration::from_secs(5), 20)
 }
 
-/// Ends of all drains.
+/// The rate of the ends of all drains.
 fn of_all() -> Rate {
     Rate::per_second(1, 60)
 }
 
-/// Events in one namespace. The burst is smaller than the queue of Events.
+/// The rate of Events in one namespace. The burst is smaller than the queue of Events.
 fn of_events() -> Rate {
     Rate::per_second(5, 150)
 }
@@ -32,7 +32,7 @@ fn take<K: Ord>(buckets: &mut BTreeMap<K, Bucket>, key: K, rate: Rate, now: Dura
     buckets.entry(key).or_default().take(rate, now)
 }
 
-/// The reports of ended drains that become Events.
+/// The rate limits of the Events for ended drains.
 #[derive(Clone, Debug, Default)]
 pub struct DrainRates {
     all: Bucket,
@@ -41,7 +41,7 @@ pub struct DrainRates {
 }
 
 impl DrainRates {
-    /// Whether the end of a drain of this proxy becomes an Event.
+    /// Whether to publish an Event for the end of a drain of this proxy.
     #[must_use]
     pub fn admits(&mut self, proxy: &ProxyId, now: Duration) -> bool {
         let namespace = proxy.pod().map(|pod| pod.namespace.clone()).unwrap_or_default();
@@ -52,7 +52,7 @@ impl DrainRates {
     }
 }
 
-/// The Events that are written, by namespace of their object.
+/// The rate limits of written Events, by namespace of their object.
 #[derive(Clone, Debug, Default)]
 pub struct EventRates {
     namespaces: BTreeMap<String, Bucket>,

@@ -32,7 +32,7 @@ pub enum Behind {
     Stopped,
 }
 
-/// What a person should do about a fleet whose new pods do not become ready.
+/// The remedy for a fleet whose new pods do not become ready.
 pub(crate) const REMEDY: &str = "its new pods do not become ready, or its old ones do not end; the others keep running: \
                                  see the pods and the workload of the gateway; to go back, set spec.proxyImage of the \
                                  gateway, or the image of the installation";

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most versions beside the operator's own that get labels.
 const VERSIONS: usize = 32;
-/// The most of them that proxies of one namespace were the first to report.
+/// The most labels for versions that proxies of one namespace were the first to report.
 const OF_NAMESPACE: usize = 4;
 /// Most digits of each number of a version.
 const DIGITS: usize = 5;
@@ -29,7 +29,7 @@ pub struct Versions {
 /// A version that connected proxies report.
 #[derive(Debug)]
 struct Named {
-    /// Namespace of the proxy that reported it first.
+    /// Namespace of the proxy that reported the version first.
     by: String,
     /// Number of connected proxies.
     proxies: usize,
@@ -61,7 +61,8 @@ impl Versions {
         (version.to_owned(), is_new)
     }
 
-    /// Records that a proxy with this label is gone. Returns whether it was the last one, so that the label ends.
+    /// Records that a proxy with this label is gone. Returns whether it was the last such proxy, so that the label
+    /// ends.
     pub fn left(&mut self, label: &str) -> bool {
         let Some(named) = self.named.get_mut(label) else { return false };
         named.proxies -= 1;

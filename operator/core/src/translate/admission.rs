@@ -66,8 +66,8 @@ fn found<'a>(
     }
 }
 
-/// Why the gateway of a placement does not permit what listeners of a namespace request; `None` if it permits that, or
-/// does not exist.
+/// Why the gateway of a placement does not permit the requests of a namespace's listeners; `None` if it permits them,
+/// or does not exist.
 pub(crate) fn refused(world: &World, placement: &Placement, namespace: &str, asked: &[Asked<'_>]) -> Option<String> {
     let Placement::Gateway(key) = placement else { return None };
     let gateway = world.gateways.get(key)?;

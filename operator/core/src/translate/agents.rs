@@ -60,7 +60,7 @@ pub(crate) fn of_sidecars(
         let agent = Agent { gateway: Some(gateway_uid), ..contract(key, agent) };
         Some((uid, (gateway, agent)))
     };
-    // A proxy reads no more agents.
+    // A proxy accepts at most this many agents.
     world.agents.in_namespace(namespace).filter_map(met).take(MAX_AGENTS).collect()
 }
 
@@ -130,7 +130,7 @@ fn entries(agent: &ForwardAgent) -> Vec<String> {
     agent.spec.targets.iter().map(entry).collect()
 }
 
-/// A target in the form of the contract.
+/// Writes a target in the form of the contract.
 fn entry(target: &AgentTarget) -> String {
     let prefix = match target.protocol {
         Some(AgentProtocol::Udp) => "udp/",
@@ -153,8 +153,8 @@ pub(crate) fn lists(agent: &ForwardAgent, transport: Transport, host: &str, port
     AllowList::parse(Side::Listener, &entries(agent)).is_ok_and(|list| list.check(&target).is_ok())
 }
 
-/// Warns about a tunnel backend in manifests that no cluster accepts, because the forward is on another gateway than
-/// the agent, or the agent names none.
+/// Warns about a tunnel backend in manifests that no cluster accepts, because the forward and the agent are on
+/// different gateways, or the agent names none.
 pub(crate) fn warning(world: &World, forward: &ValidForward, listener: &ValidListener) -> Option<String> {
     let (to, agent) = first(listener).filter(|_| world.any_agent)?;
     let dialled = world.agents.get(agent).and_then(|found| gateway_of(agent, found));

@@ -1,10 +1,10 @@
-//! What a listener requests from its gateway.
+//! The request of a listener to its gateway.
 
 use proxy_api::{Listener, Transport};
 
 use crate::translate::validate::ValidListener;
 
-/// What a listener requests from its gateway.
+/// The request of a listener to its gateway.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     /// Name of the listener.
@@ -21,7 +21,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// What a listener requests in its spec.
+    /// The request in the spec of a listener.
     pub(crate) fn by(listener: &'a ValidListener) -> Self {
         Self {
             name: &listener.name,
@@ -33,7 +33,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What a running listener requests. `is_allocated`: the gateway chose its port.
+    /// The request of a running listener. `is_allocated` says whether the gateway chose its port.
     pub(crate) fn by_running(name: &'a str, listener: &'a Listener, is_allocated: bool) -> Self {
         let port = Some(listener.socket.port);
         let (port, allocated) = if is_allocated { (None, port) } else { (port, None) };

@@ -1,7 +1,7 @@
 //! Resolves the backends of a listener, and checks that the forward may use them.
 //!
-//! A forward in a gateway of another namespace is a *guest*: it connects with an identity that is not its own. What a
-//! guest may use is narrower, so that no name and no address bypasses a `ReferenceGrant` or a network policy.
+//! A forward in a gateway of another namespace is a *guest*: it connects with an identity that is not its own. Guests
+//! may use less, so that no name and no address bypasses a `ReferenceGrant` or a network policy.
 
 mod loops;
 mod running;
@@ -33,7 +33,7 @@ pub(crate) struct Resolved {
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
     /// Why entries or endpoints were left out.
     pub(crate) problems: Vec<Condition>,
-    /// A backend leads to the forward's own fleet: whether that is a loop depends on the claims of other forwards.
+    /// Whether a backend leads to the forward's own fleet: the claims of other forwards decide whether that is a loop.
     pub(crate) may_loop: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// The scope of a forward. `listens`: whether one of its proxies listens on a port.
+    /// The scope of a forward. `listens` says whether one of its proxies listens on a port.
     pub(crate) fn new(
         admissions: &'a Admissions<'a>,
         forward: &'a ValidForward,
@@ -71,7 +71,7 @@ impl<'a> Scope<'a> {
             Placement::Gateway(gateway) => Some(gateway),
             Placement::Sidecar(_) => None,
         };
-        // A laptop belongs to its user, and so does every address of it.
+        // A laptop and all of its addresses belong to its user.
         let judged = gateway.filter(|_| !world.site.is_laptop());
         let (home, host) = match judged {
             Some(gateway) if gateway.namespace == forward.origin.namespace => (Some(gateway), None),
@@ -99,8 +99,8 @@ impl<'a> Scope<'a> {
         resolved
     }
 
-    /// What proxies connect to. Permission comes first: a loop is a mistake, after which the last good version keeps
-    /// running, and a refusal must not reveal what is behind a Service.
+    /// The target that proxies connect to. Permission is checked first: a loop is a mistake, after which the last good
+    /// version keeps running, and a refusal must not reveal what is behind a Service.
     fn target(
         &self,
         entry: &ValidBackend,
@@ -238,13 +238,13 @@ impl<'a> Scope<'a> {
         Ok(Target::Endpoints(name.to_string()))
     }
 
-    /// The gateway whose rules for addresses leave endpoints out of the sets of a Service. Forwards of the gateway's own
+    /// The gateway whose address rules remove endpoints from the sets of a Service. Forwards of the gateway's own
     /// namespace share the plain set while pods back all endpoints.
     fn judge_of(&self, service: &ObjectKey) -> Option<&'a ObjectKey> {
         self.host.or_else(|| self.home.filter(|_| self.world.podless.contains_key(service)))
     }
 
-    /// Why an endpoint without a pod is refused at the ports that proxies connect to, if one is.
+    /// Why an endpoint without a pod is refused at the ports that proxies connect to; `None` if no endpoint is.
     fn podless(&self, service: &ObjectKey, set: &EndpointSet, contacts: Contacts) -> Option<Condition> {
         let podless = self.world.podless.get(service)?;
         let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);

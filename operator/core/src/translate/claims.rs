@@ -1,4 +1,4 @@
-//! Which listener holds which port, decided per group.
+//! Claims on ports, decided per group.
 //!
 //! The key of a claim is (transport, port), plus the server name for a listener with names. A range claims each of its
 //! ports and gets all of them or none. A listener keeps a port that its status lists: otherwise editing an old object
@@ -39,7 +39,7 @@ use crate::{
 
 pub(crate) use self::ledger::Ledger;
 
-/// Ephemeral ports, by Linux's default. Never allocated, because an outgoing connection may hold them.
+/// Ephemeral ports, by Linux's default. They are never allocated, because an outgoing connection may hold them.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 /// Range that ports are allocated from if a gateway sets no `spec.allocation`.
 const DEFAULT_ALLOCATION: (u16, u16) = (20000, 29999);
@@ -57,7 +57,7 @@ pub(crate) struct ListenerRef {
     pub(crate) index: usize,
 }
 
-/// What a listener claims.
+/// A port that a listener claims.
 pub(crate) type Port = (Transport, u16);
 
 /// PROXY headers that are read before the server name, and the networks trusted to send them.
@@ -68,7 +68,8 @@ type Header = Option<(AcceptHeader, Vec<IpNet>)>;
 pub(crate) struct Lost {
     pub(crate) reason: Reason,
     pub(crate) message: String,
-    /// The claim was lost to the app of the pod, not to another listener: status still lists the port as held.
+    /// Whether the claim was lost to the app of the pod, not to another listener. If so, status still lists the port as
+    /// held.
     pub(crate) to_app: bool,
 }
 
@@ -86,17 +87,17 @@ pub(crate) struct Candidate {
     request: Request,
     /// Whether status already lists the port.
     standing: Standing,
-    /// The spec names the port.
+    /// Whether the spec names the port.
     is_explicit: bool,
     /// Creation time of the forward in nanoseconds since 1970.
     created: Option<i128>,
-    /// What the gateway permits the namespace to hold; `None` outside of gateways.
+    /// The share that the gateway permits the namespace; `None` outside of gateways.
     terms: Option<Arc<Terms>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Request {
-    /// This port, the first one of a range.
+    /// The port of this number; for a range, its first port.
     Port(u16),
     /// Any port of these ranges, bounds included.
     Any(Vec<(u16, u16)>),
@@ -229,7 +230,7 @@ enum Reserved {
     App,
 }
 
-/// What the claims of one group are decided by, besides the claims themselves.
+/// The rules that decide the claims of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// The gateway of the group.

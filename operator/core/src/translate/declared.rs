@@ -7,7 +7,7 @@ use crate::{
     world::{ObjectKey, World},
 };
 
-/// What the object that a forward comes from declares.
+/// The declarations of the object that a forward comes from.
 #[derive(Debug)]
 pub(crate) struct Declared {
     /// UID and generation of the object.

@@ -1,4 +1,4 @@
-//! Judges one forward by the claims of its groups: the verdict, and the listeners that its proxies should run.
+//! Judges one forward by the claims of its groups: yields the verdict, and the listeners that its proxies should run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,9 +25,9 @@ pub(crate) struct Compiled {
     pub(crate) offer: Offer,
     /// The groups that run the listener, sorted.
     pub(crate) groups: Vec<Group>,
-    /// The listener keeps running in its last good version, because the new one is refused as a mistake.
+    /// Whether the listener keeps running in its last good version, because the new one is refused as a mistake.
     pub(crate) kept: bool,
-    /// The gateway chose the port.
+    /// Whether the gateway chose the port.
     pub(crate) is_allocated: bool,
 }
 
@@ -35,20 +35,20 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
-    /// The listeners to run. A list rather than a map, because there are tens of thousands of judgements with few
+    /// The listeners to run, in a list rather than a map, because there are tens of thousands of judgements with few
     /// listeners.
     pub(crate) compiled: Vec<Compiled>,
     /// Endpoint sets that the backends resolved to, by name.
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
-    /// A backend leads to the fleet of the forward's own gateway: the claims of other forwards decide whether that is a
-    /// loop.
+    /// Whether a backend leads to the fleet of the forward's own gateway: the claims of other forwards decide whether
+    /// that is a loop.
     pub(crate) may_loop: bool,
     /// The gateway in which a suspended forward keeps ports, and these ports.
     pub(crate) held: Option<(Group, BTreeSet<Port>)>,
 }
 
 impl Judgement {
-    /// A forward that is refused as a whole.
+    /// The judgement on a forward that is refused as a whole.
     pub(crate) fn refused(accepted: Condition) -> Self {
         let resolved = "not checked: the forward is not accepted".to_owned();
         let verdict = Verdict {
@@ -75,19 +75,19 @@ impl Judgement {
     }
 
     /// The judgement on the last good version of a forward whose newest version is refused as a mistake: the verdict is
-    /// about the newest version, and proxies run what the last good one may run.
+    /// about the newest version, and proxies run as much of the last good version as is permitted.
     pub(crate) fn behind(self, why: Condition) -> Self {
         Self { verdict: Self::refused(why).verdict, ..self }
     }
 }
 
-/// One forward, and what was decided about its groups.
+/// One forward, and the decisions about its groups.
 pub(crate) struct Judge<'a> {
     pub(crate) world: &'a World,
     pub(crate) admissions: &'a Admissions<'a>,
     pub(crate) forward: &'a ValidForward,
-    /// The groups of the forward, each with its claims and whether it counts for the verdict. A sidecar group whose pods
-    /// are all leaving runs what it can, and does not count.
+    /// The groups of the forward, each with its claims and whether it counts for the verdict. A sidecar group whose
+    /// pods are all terminating runs its configuration as far as possible, and does not count.
     pub(crate) own: BTreeMap<&'a Group, (&'a Ledger, bool)>,
 }
 
@@ -309,7 +309,7 @@ impl Judge<'_> {
         counted.map(|(group, (ledger, _))| (*group, *ledger))
     }
 
-    /// Sets the condition to the first unresolved backend, or else to the first one that is a listener of the same
+    /// Sets the condition to the first unresolved backend, or else to the first backend that is a listener of the same
     /// proxy.
     fn resolved_refs(&self, at: usize, resolved: &Resolved, verdict: &mut Verdict) {
         let item = &self.forward.listeners[at];

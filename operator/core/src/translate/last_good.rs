@@ -1,7 +1,7 @@
 //! Listeners that keep running in their last good version.
 //!
-//! A mistake in a new version stops no listener. Today's permissions decide what the last good version may do, as for
-//! the newest version of any other listener: a withdrawn permission is not a mistake.
+//! A mistake in a new version stops no listener. Today's permissions apply to the last good version, as they do to the
+//! newest version of any other listener: a withdrawn permission is not a mistake.
 
 use proxy_api::{Backend, Listener, Offer};
 

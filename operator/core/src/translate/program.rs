@@ -24,11 +24,11 @@ pub(crate) struct Program {
     agent_uses: BTreeMap<String, usize>,
     /// The listeners of each port: one, or several that share the port by server name.
     ports: BTreeSet<(Port, ListenerId)>,
-    /// Ports of suspended forwards: no proxy listens there, and the claims stay.
+    /// Ports of suspended forwards: no proxy listens there, but the claims stay.
     held: BTreeMap<Origin, BTreeSet<Port>>,
-    /// Something changed since the last snapshot.
+    /// Whether something changed since the last snapshot.
     is_changed: bool,
-    /// The ports changed since `take_ports_changed`.
+    /// Whether the ports changed since `take_ports_changed`.
     ports_changed: bool,
 }
 
@@ -99,7 +99,7 @@ impl Program {
         if self.now.listeners.get(id).is_some_and(|now| now.offer.revision() == offer.revision()) {
             return;
         }
-        // Counted before the removal, so that sets which both versions use stay.
+        // The sets are counted before the removal, so that sets of both versions stay.
         let used: Vec<String> = sets(offer).cloned().collect();
         for name in &used {
             *self.uses.entry(name.clone()).or_default() += 1;

@@ -1,7 +1,7 @@
 //! The sidecars that agents of a gateway keep sessions with.
 //!
 //! Each agent reaches the oldest pods of its forwards, up to a bound, so that a new pod displaces no other. Sessions of
-//! further pods find no instance, so the status must report them. A terminating pod is named to no agent, but
+//! further pods find no instance, so the status must report them. Agents do not learn of a terminating pod, but
 //! connections for it are handed over: its sessions outlive their carriers until the app ends.
 
 use std::{
@@ -28,22 +28,23 @@ pub struct Candidate {
     pub address: IpAddr,
     /// Whether the pod is being deleted.
     pub leaving: bool,
-    /// The maximum of instances of each of its agents, by uid.
+    /// The maximum of instances of each of the pod's agents, by uid.
     pub agents: BTreeMap<String, usize>,
 }
 
-/// Which agents of a gateway reach which sidecars.
+/// The sidecars that each agent of a gateway reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// The sidecars by their ids as endpoints of tunnels.
     pub sidecars: BTreeMap<String, Sidecar>,
-    /// The number of pods that an agent does not reach, because it or the gateway has no room; by the uid of the agent.
+    /// The number of pods that an agent does not reach because the agent or the gateway has no room, by the uid of the
+    /// agent.
     pub left_out: BTreeMap<String, usize>,
     /// The pods that an agent reaches, by the uid of the agent.
     pub reached: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
-/// The table of the gateway of this uid. It is small enough for one proxy to hand over all connections.
+/// The table of the gateway of this uid. The table is small enough for one proxy to hand over all connections.
 #[must_use]
 pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
     let mut candidates: Vec<Candidate> = candidates.into_iter().collect();

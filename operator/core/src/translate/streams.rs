@@ -1,4 +1,4 @@
-//! Streams of NATS servers. A listener asks for a stream, and its gateway names the server and the credentials: a user
+//! Streams of NATS servers. A listener requests a stream, and its gateway names the server and the credentials: a user
 //! who may write forwards but not the gateway cannot send the credentials anywhere.
 
 use crds::GatewayJetStream;

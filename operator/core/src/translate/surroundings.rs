@@ -22,7 +22,7 @@ pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
     changes.reach.union(&changes.gateways).cloned().collect()
 }
 
-/// The reserved endpoint sets of a gateway, by name; empty ones too.
+/// The reserved endpoint sets of a gateway, by name, including empty ones.
 pub(crate) fn sets(world: &World, gateway: &ObjectKey) -> BTreeMap<String, EndpointSet> {
     let none = Reach::default();
     let reach = world.reach.get(gateway).unwrap_or(&none);

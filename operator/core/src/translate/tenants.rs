@@ -1,4 +1,4 @@
-//! What a gateway permits single namespaces to claim and use: `spec.allowedForwards.tenants`, and the shares of a
+//! The claims and limits that a gateway permits single namespaces: `spec.allowedForwards.tenants`, and the shares of a
 //! namespace without an entry.
 
 use crds::{ForwardGateway, Protocol, ProtocolPorts, ServiceType, Tenant};
@@ -18,7 +18,7 @@ const DEFAULT_MAX_PORTS: u16 = 100;
 /// Part of the Service's ports that a namespace without a number of its own may hold: a half, rounded up.
 const PART_OF_PORTS: usize = 2;
 
-/// What a namespace may hold on a gateway.
+/// The share of a namespace on a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Terms {
     /// Most ports.
@@ -53,7 +53,7 @@ impl Terms {
     }
 }
 
-/// What the namespace of a forward may hold on its gateway; `None` if the forward is not on a gateway of the cluster.
+/// The share of a forward's namespace on its gateway; `None` if the forward is not on a gateway of the cluster.
 pub(crate) fn terms(world: &World, forward: &ValidForward) -> Option<Terms> {
     let (key, gateway) = gateway_of(world, forward)?;
     let Entries { own, .. } = Entries::of(world, gateway, &forward.origin.namespace);

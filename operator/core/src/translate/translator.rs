@@ -1,7 +1,7 @@
 //! The incremental translation.
 //!
-//! Each part of the state has an owner. These are the phases of an update in their order. Each phase returns what
-//! changed, and the next phases take that as an argument:
+//! Each part of the state has an owner. An update has the following phases, in this order. Each phase returns what
+//! changed, as the argument of the next phases:
 //!
 //! ```text
 //! Changes ─▶ Forwards::read        ─▶ [Reread]     forwards that were read again, and where they run
@@ -169,7 +169,7 @@ impl Translator {
         }
     }
 
-    /// The number of endpoint sets that are kept: those of listeners that some group should run.
+    /// The number of stored endpoint sets: those of listeners that some group should run.
     #[must_use]
     pub fn endpoint_sets(&self) -> usize {
         self.endpoints.len()

@@ -28,6 +28,6 @@ pub struct Update {
     pub pods: BTreeSet<Group>,
     /// Pods that joined, left or changed their sidecar group.
     pub placed: BTreeSet<ObjectKey>,
-    /// What the update looked at.
+    /// The cost of the update.
     pub work: Work,
 }

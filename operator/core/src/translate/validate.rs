@@ -56,7 +56,8 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
     validate_for(forward, false)
 }
 
-/// Like [`validate`]. `on_laptop`: listeners name the servers of their streams; in a cluster, their gateway does.
+/// Like [`validate`]. `on_laptop` says that listeners name the servers of their streams; in a cluster, their gateway
+/// does.
 pub(crate) fn validate_for(forward: &PortForward, on_laptop: bool) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
     let key = Origin {

@@ -145,8 +145,8 @@ pub struct ListenerVerdict {
     /// PROXY headers that are read before the server name, and the networks trusted to send them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<AcceptedHeaders>,
-    /// The listener lost its port in some of its pods. Status must not list such a port as held: otherwise an old
-    /// forward that is edited could take the port from the forward that holds it in those pods.
+    /// Whether the listener lost its port in some of its pods. Status must not list such a port as held: otherwise an
+    /// old forward that is edited could take the port from the forward that holds it in those pods.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
     /// The backends in short form, such as `svc/pg:5432`.

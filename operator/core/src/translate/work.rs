@@ -1,6 +1,6 @@
-//! What an update of the translation cost.
+//! The cost of an update of the translation.
 
-/// What an update of the translation looked at, as counts. They follow what the change concerns, not the size of the
+/// The cost of an update of the translation, as counts. The counts follow the size of the change, not the size of the
 /// world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {

@@ -64,27 +64,28 @@ pub struct Cache {
     /// Sidecar forwards by namespace.
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
-    /// The watches that [`Cache::is_synced`] waits for. It is called at each event, and there may be thousands of
-    /// watches.
+    /// The watches that [`Cache::is_synced`] waits for, kept because that is called at each event, and there may be
+    /// thousands of watches.
     awaited: BTreeSet<Source>,
     is_open: bool,
     /// Limit on the objects of each watch; `None` is unlimited.
     max_objects: Option<usize>,
     /// Number of objects that are left out because of the limit. They stay unknown until their watch lists again, which
-    /// [`Cache::due_lists`] asks for once there is room.
+    /// [`Cache::due_lists`] requests once there is room.
     pub left_out: u64,
     /// Number of times that the reach of a fleet was computed, each a walk over Services and proxies of a namespace.
     pub reaches: u64,
     /// Fleets whose reach is computed at the end of a list in progress, not once for each object of the list.
     stale_reach: BTreeSet<ObjectKey>,
-    /// The event belongs to a list in progress.
+    /// Whether the event belongs to a list in progress.
     is_listing: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     synced: bool,
-    /// The watch was added after the cache opened: it does not block [`Cache::is_synced`] until it is first listed.
+    /// Whether the watch was added after the cache opened: it does not block [`Cache::is_synced`] until it is first
+    /// listed.
     is_late: bool,
     /// The objects that the list in progress has shown so far.
     listed: Option<BTreeSet<ObjectKey>>,

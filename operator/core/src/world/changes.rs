@@ -7,7 +7,7 @@ use crate::world::ObjectKey;
 /// Objects that were added, changed or removed since the last translation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Any object may have changed.
+    /// Whether any object may have changed.
     pub all: bool,
     /// Forwards whose spec, ports in status or readability changed.
     pub forwards: BTreeSet<ObjectKey>,
@@ -26,7 +26,7 @@ pub struct Changes {
     pub endpoints: BTreeSet<ObjectKey>,
     /// Services whose endpoints without a pod changed.
     pub podless: BTreeSet<ObjectKey>,
-    /// Gateways whose fleet is reached differently, or runs on other nodes.
+    /// Gateways whose fleet has a different reach, or runs on other nodes.
     pub reach: BTreeSet<ObjectKey>,
     /// The gateways among `reach` whose Services in front changed.
     pub fronts: BTreeSet<ObjectKey>,

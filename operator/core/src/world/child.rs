@@ -110,10 +110,10 @@ impl Mark {
     }
 }
 
-/// What a watch shows of a child.
+/// The state of a child in a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// Nothing: the watch is not complete.
+    /// The state is unknown: the watch is not complete.
     Unknown,
     /// The child does not exist.
     Absent,

@@ -10,7 +10,7 @@ use crate::names::CLASS_LABEL;
 /// Longest class, in characters: the class is the value of a label.
 const LONGEST: usize = 63;
 
-/// The text is not a controller class.
+/// The error that a text is not a controller class.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a controller class has at most 63 lower case letters, digits and '-', and begins and ends with a letter or a digit"
@@ -20,7 +20,7 @@ pub struct ClassError;
 /// Reads a class; an empty text is the empty class.
 ///
 /// # Errors
-/// The text is no class.
+/// The text is not a class.
 pub fn parse(text: &str) -> Result<String, ClassError> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_class = text.len() <= LONGEST

@@ -8,7 +8,7 @@ use k8s_openapi::{
 
 use crate::names::CONTAINER;
 
-/// Seconds after which a container that ends has got past its start.
+/// The longest start of a container, in seconds: one that runs for longer has started successfully.
 const LONGEST_START: i64 = 60;
 /// Exit codes after SIGKILL and SIGTERM (128 + signal).
 const KILLED: [i32; 2] = [128 + 9, 128 + 15];

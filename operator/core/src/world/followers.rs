@@ -1,4 +1,5 @@
-//! Which proxies may follow the operator now, and which listeners they keep although the operator cannot read them.
+//! Decides which proxies may follow the operator now, and which listeners they keep although the operator cannot read
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +38,8 @@ pub enum Admission {
 }
 
 impl Cache {
-    /// Whether a proxy may follow. `is_published`: a translation has been published in this term. `untranslated`:
-    /// changes that no translation covers yet.
+    /// Whether a proxy may follow. `is_published` says whether a translation has been published in this term, and
+    /// `untranslated` has the changes that no translation covers yet.
     #[must_use]
     pub fn admission(&self, applicant: Applicant<'_>, is_published: bool, untranslated: &Changes) -> Admission {
         if !self.is_synced() || !is_published {
@@ -46,7 +47,8 @@ impl Cache {
         }
         let Applicant { pod, uid, service_account } = applicant;
         let is_known = match self.carrier(pod, uid, service_account) {
-            // What the fleet of an unreadable gateway should run is unknown: its proxies keep running what they have.
+            // The fleet of an unreadable gateway has an unknown configuration: its proxies keep running the one that
+            // they have.
             Carrier::Gateway(gateway) => {
                 self.unreadable_gateway(&gateway).is_none() || self.world.gateways.contains_key(&gateway)
             }
@@ -67,14 +69,13 @@ impl Cache {
     }
 
     /// Whether proxies still have to keep the listeners of all these forwards. If not, a forward became readable or is
-    /// gone, and the proxies have to connect again: only a proxy that reports the listeners it holds can be brought in
-    /// line.
+    /// gone, and the proxies have to connect again: only a proxy that reports its listeners can be brought in line.
     #[must_use]
     pub fn are_exempt(&self, forwards: &BTreeSet<ObjectKey>) -> bool {
         forwards.iter().all(|key| self.is_exempt(key))
     }
 
-    /// The pods among those that were touched that are gone.
+    /// The touched pods that are gone.
     pub fn gone_pods<'a>(&'a self, touched: &'a Touched) -> impl Iterator<Item = &'a ObjectKey> {
         touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| self.pod(pod).is_none())
     }
@@ -85,7 +86,7 @@ impl Cache {
     }
 }
 
-/// Whether a change that affects what a pod runs has not been translated yet.
+/// Whether a change that affects the configuration of a pod has not been translated yet.
 fn is_untranslated(pod: &ObjectKey, changes: &Changes) -> bool {
     let first = ObjectKey::new(pod.namespace.clone(), "");
     let forward = changes.forwards.range(first..).next();

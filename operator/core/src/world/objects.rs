@@ -97,13 +97,13 @@ pub struct ServiceInfo {
     pub ports: Vec<(String, Protocol, u16)>,
     /// Type and value of the addresses from outside the cluster, or else of the cluster IPs.
     pub addresses: Vec<(String, String)>,
-    /// The addresses are those of a load balancer.
+    /// Whether the addresses are those of a load balancer.
     pub is_balanced: bool,
     /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
     /// Labels of the pods; empty: another controller or a user manages the endpoints.
     pub selector: BTreeMap<String, String>,
-    /// Where the Service listens.
+    /// The addresses at which the Service listens.
     pub front: Front,
     /// The fields that this operator manages.
     pub mark: Mark,
@@ -132,13 +132,13 @@ pub struct PodInfo {
     pub uid: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// The pod is being deleted, or has ended (known only of proxy pods).
+    /// Whether the pod is being deleted, or has ended (known only of proxy pods).
     pub leaving: bool,
-    /// The pod has ended (proxy pods).
+    /// Whether the pod has ended (proxy pods).
     pub ended: bool,
-    /// Seconds that the pod has to end, while it is being deleted (proxy pods).
+    /// Seconds that a terminating pod has to end (proxy pods).
     pub grace: u32,
-    /// The pod is ready (proxy pods).
+    /// Whether the pod is ready (proxy pods).
     pub ready: bool,
     /// Name of the gateway, by the pod's label.
     pub gateway: Option<String>,
@@ -154,7 +154,7 @@ pub struct PodInfo {
     pub cost: Cost,
     /// The state of a pod that drains a claim (proxy pods).
     pub drain: Drain,
-    /// What keeps a pod of a fleet from starting (proxy pods).
+    /// The obstacle that keeps a pod of a fleet from starting (proxy pods).
     pub hold: Hold,
     /// An app container in a crash loop (proxy pods).
     pub crash_loop: Option<CrashLoop>,
@@ -164,7 +164,7 @@ pub struct PodInfo {
     pub ip: Option<IpAddr>,
     /// IP addresses of the pod (proxy pods).
     pub ips: BTreeSet<IpAddr>,
-    /// IP addresses of its node (proxy pods).
+    /// IP addresses of the pod's node (proxy pods).
     pub node_ips: BTreeSet<IpAddr>,
     /// Image of an injected sidecar, if no annotation of the pod chose it (proxy pods).
     pub sidecar_image: Option<String>,
@@ -224,12 +224,12 @@ impl FleetState {
     }
 }
 
-/// What determines the pods of a fleet, as fingerprints. An empty fingerprint is unknown.
+/// The inputs of a fleet's pods, as fingerprints. An empty fingerprint is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
-    /// What the installation sets in the pods.
+    /// The settings of the installation.
     pub installation: String,
-    /// What the gateway sets in the pods.
+    /// The settings of the gateway.
     pub gateway: String,
 }
 
@@ -244,7 +244,7 @@ pub struct ClaimState {
     pub uid: String,
     /// Resource version.
     pub version: String,
-    /// The claim is being deleted.
+    /// Whether the claim is being deleted.
     pub leaving: bool,
 }
 
@@ -261,7 +261,7 @@ pub struct DrainerState {
     pub drained_for: String,
     /// The stage of the Job.
     pub stage: Stage,
-    /// The Job is being deleted.
+    /// Whether the Job is being deleted.
     pub leaving: bool,
 }
 
@@ -273,30 +273,30 @@ pub enum Stage {
     Begun,
     /// The Job has started, but has no pod.
     LacksPod,
-    /// The Job has succeeded: the sinks have everything.
+    /// The Job has succeeded: all messages are delivered to their sinks.
     Succeeded,
-    /// The Job was given up, as a policy of the cluster may decide.
+    /// The Job was given up, for example by a policy of the cluster.
     GivenUp,
 }
 
 /// The state of a drainer; the worst comes last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
-    /// It sends, waits for a sink, or is about to start.
+    /// The drainer sends, waits for a sink, or is about to start.
     #[default]
     Runs,
     /// The API server refuses the Job, or the deletion of its claim.
     Refused,
     /// The Job has no pod.
     NoPod,
-    /// No node can run its pod.
+    /// No node can run the pod of the Job.
     Unschedulable,
-    /// Its pod has failed, and is restarted again and again.
+    /// The pod of the Job has failed, and is restarted again and again.
     Failed,
 }
 
 impl Drain {
-    /// Whether waiting will not make it succeed.
+    /// Whether the drainer cannot succeed without a change.
     #[must_use]
     pub const fn is_stuck(self) -> bool {
         matches!(self, Self::Unschedulable | Self::Failed)
@@ -318,13 +318,13 @@ pub enum Progress {
     Stopped,
 }
 
-/// What keeps the containers of a pod from starting.
+/// The obstacle that keeps the containers of a pod from starting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hold {
-    /// Nothing that the pod reports.
+    /// No obstacle that the pod reports.
     #[default]
     None,
-    /// No node can run the pod; the text is the scheduler's.
+    /// No node can run the pod; the text is the scheduler's message.
     Unschedulable(String),
     /// The node is not ready for the containers: a volume is not mounted yet, or there is no network.
     Unprepared,
@@ -355,7 +355,7 @@ pub struct AutoscalerConditions {
 pub struct AutoscalerState {
     /// UID of the owner.
     pub owner: String,
-    /// The forward or gateway that asks for the autoscaler.
+    /// The forward or gateway that requests the autoscaler.
     pub subject: Subject,
     /// Conditions of the autoscaler.
     pub conditions: AutoscalerConditions,

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::world::ObjectKey;
 
-/// Identity of a proxy: streams and reports belong to it. Today every proxy of a cluster runs in a pod; code that needs
-/// the pod asks for it.
+/// Identity of a proxy, to which streams and reports belong. Today every proxy of a cluster runs in a pod; code that
+/// needs the pod calls `pod`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProxyId {
     /// The proxy of a pod.

@@ -1,4 +1,4 @@
-//! How the fleet of a gateway is reached, and where it runs.
+//! The reach of a gateway's fleet, and the nodes on which it runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ pub struct Reach {
     pub fronts: BTreeMap<String, Front>,
 }
 
-/// Where a Service listens.
+/// The addresses at which a Service listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Front {
@@ -39,8 +39,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// The port of the pods that a port of the Service leads to. Ports that the Service lacks lead nowhere; they count as
-    /// the same port, so that a Service whose ports follow the listeners does not change with them.
+    /// The pod port to which a port of the Service leads. Ports that the Service lacks lead nowhere; they count as the
+    /// same port, so that a Service whose ports follow the listeners does not change with them.
     #[must_use]
     pub fn target(&self, transport: Transport, port: u16) -> u16 {
         let mut moved = self.moved.range((transport, port, 0)..=(transport, port, u16::MAX));

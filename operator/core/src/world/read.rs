@@ -54,7 +54,7 @@ fn key(metadata: &ObjectMeta) -> ObjectKey {
     ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// Removes large fields that nothing depends on.
+/// Removes large fields that nothing uses.
 fn strip(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.annotations = None;
@@ -62,7 +62,7 @@ fn strip(metadata: &mut ObjectMeta) {
     metadata.owner_references = None;
 }
 
-/// Reads a forward. One that does not deserialise becomes [`Unreadable`].
+/// Reads a forward. A forward that does not deserialise becomes [`Unreadable`].
 #[must_use]
 pub fn forward(Guarded { read, class }: Guarded<PortForward>) -> Object {
     match read {
@@ -74,7 +74,7 @@ pub fn forward(Guarded { read, class }: Guarded<PortForward>) -> Object {
     }
 }
 
-/// Reads a gateway. One that does not deserialise becomes [`Unreadable`].
+/// Reads a gateway. A gateway that does not deserialise becomes [`Unreadable`].
 #[must_use]
 pub fn gateway(Guarded { read, class }: Guarded<ForwardGateway>) -> Object {
     match read {
@@ -86,7 +86,7 @@ pub fn gateway(Guarded { read, class }: Guarded<ForwardGateway>) -> Object {
     }
 }
 
-/// Reads an agent. One that does not deserialise becomes [`Unreadable`].
+/// Reads an agent. An agent that does not deserialise becomes [`Unreadable`].
 #[must_use]
 pub fn agent(Guarded { read, class }: Guarded<ForwardAgent>) -> Object {
     match read {
@@ -148,7 +148,7 @@ fn ingress(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> {
     balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten()
 }
 
-/// Where a Service listens, inside the cluster and outside.
+/// The addresses at which a Service listens, inside the cluster and outside.
 fn front(service: &Service) -> Front {
     let spec = service.spec.as_ref();
     let inside = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
@@ -174,7 +174,7 @@ fn front(service: &Service) -> Front {
 
 /// Label of a slice with the controller that writes it.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-/// The controller that writes the pods of a Service with a selector into slices, and reverts what others write there.
+/// The controller that writes the pods of a Service with a selector into slices, and reverts other writes there.
 const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
 /// Whether an endpoint refers to a pod of this namespace.
@@ -333,7 +333,7 @@ pub fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
     Object::Scaler(key, Box::new(state))
 }
 
-/// One grant for every pair of a `from` that names forwards and a `to` that names Services.
+/// Reads one grant for every pair of a `from` that names forwards and a `to` that names Services.
 #[must_use]
 pub fn grants(object: &DynamicObject) -> Object {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();

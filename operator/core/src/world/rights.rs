@@ -19,20 +19,21 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The namespaces in which a kind is watched; absent: the whole cluster. An empty list: the kind is not watched.
+    /// Returns the namespaces in which a kind is watched; an entry `None` is the whole cluster. With an empty list, the
+    /// kind is not watched.
     #[must_use]
     pub fn scopes(&self, kind: Kind) -> Vec<Option<String>> {
         match kind {
-            // A Role cannot grant access to Namespace objects: their labels stay unknown.
+            // A Role cannot grant access to Namespace objects, so their labels stay unknown.
             Kind::Namespaces if !self.watched.is_empty() => Vec::new(),
-            // No forward may use the addresses of the API server, so they are known in any case.
+            // The addresses of the API server must always be known, because no forward may use them.
             Kind::ApiServer | Kind::ApiServerSlices => {
                 let (namespace, _) = API_SERVER;
                 if self.watches(namespace) { Vec::new() } else { vec![Some(namespace.to_owned())] }
             }
             Kind::Scalers if !self.autoscaling => Vec::new(),
             Kind::StatefulSets | Kind::Claims | Kind::Drainers if !self.claims => Vec::new(),
-            // The children of gateways.
+            // These kinds are children of gateways.
             Kind::Deployments
             | Kind::StatefulSets
             | Kind::Claims
@@ -83,7 +84,7 @@ pub enum FleetNamespaces {
     All,
     /// These namespaces.
     Only(BTreeSet<String>),
-    /// None: the operator runs no fleets.
+    /// No namespace: the operator runs no fleets.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the CRDs that are installed in a cluster know every field that this operator knows. An API server prunes
+//! Compares the CRDs that are installed in a cluster with the fields that this operator knows. An API server prunes
 //! unknown fields silently, so under an older CRD a restriction such as `spec.access` has no effect. Under a newer CRD
 //! the same happens in the operator.
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Most missing fields of one kind that are named; further fields are only counted.
 const NAMED: usize = 5;
 
-/// What the installed CRD of one kind lacks, and what the operator lacks of that CRD.
+/// The fields that the installed CRD of one kind lacks, and those of that CRD that the operator lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lack {
     /// The kind.
@@ -20,14 +20,14 @@ pub struct Lack {
     pub fields: Vec<String>,
     /// Number of fields of `spec` that the installed CRD has and this operator ignores.
     pub ignored_count: usize,
-    /// The first of them.
+    /// The first ignored fields.
     pub ignored: Vec<String>,
 }
 
 /// Fields of `spec` that the API server drops from manifests, by kind.
 pub type Dropped = BTreeMap<String, Vec<String>>;
 
-/// The part of these comparisons that objects report.
+/// The part of these comparisons that the statuses of objects report.
 #[must_use]
 pub fn dropped(lacks: &[Lack]) -> Dropped {
     let of_spec = |lack: &Lack| -> Vec<String> {

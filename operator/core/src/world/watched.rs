@@ -42,7 +42,7 @@ pub enum Kind {
     StatefulSets,
     /// Metadata of the claims of their pods.
     Claims,
-    /// Jobs that send what claims have.
+    /// Jobs that send the messages on claims.
     Drainers,
     /// Autoscalers that the operator created.
     Scalers,
@@ -55,8 +55,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the operator waits for this watch before it works. Watches that only show drift of gateways' children, or
-    /// claims to drain, are not worth an outage.
+    /// Whether the operator waits for this watch before it works. Watches that only show drift of gateways' children,
+    /// or claims to drain, do not justify an outage.
     #[must_use]
     pub fn is_required(self) -> bool {
         !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies | Self::Claims | Self::Drainers)

@@ -1,5 +1,5 @@
-//! When the children of one gateway are applied: at once after a change, after a growing pause if applying failed or if
-//! another client changed a child, and at long intervals in any case.
+//! Schedules the application of one gateway's children: at once after a change, after a growing pause if applying
+//! failed or if another client changed a child, and at long intervals in any case.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,15 +13,15 @@ use crate::{
 
 /// Interval of applying children again, in case the watches missed a change by another client.
 const RESYNC: Duration = Duration::from_secs(600);
-/// Pause after the first failure, and shortest time between an apply and the repair of what another client changed
-/// since. The pause doubles with every further failure, or repair of the same child.
+/// Pause after the first failure, and shortest time between an apply and the repair of a later change by another
+/// client. The pause doubles with every further failure, or repair of the same child.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// How long applying may fail before the status of a fleet that was applied before reports the failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the watches show of every child.
+/// The state of every child in the watches.
 pub(super) type Seen = BTreeMap<ChildKind, Shown>;
 
 /// Why children are applied.
@@ -37,10 +37,10 @@ pub(super) enum Cause {
     Resync,
 }
 
-/// What is applied.
+/// The state to apply.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Wanted {
-    /// Hash of everything that the children are made of.
+    /// Hash of all inputs of the children.
     pub(super) hash: String,
     /// Generation of the gateway.
     pub(super) generation: Option<i64>,
@@ -62,7 +62,7 @@ struct Done {
 }
 
 impl Done {
-    /// The children that are no longer as they were applied.
+    /// The children that differ from their last apply.
     fn drift(&self, seen: &Seen) -> Vec<ChildKind> {
         let is_other = |(kind, mark): &(&ChildKind, &Mark)| match seen.get(*kind) {
             Some(Shown::Present(shown)) => shown != *mark,
@@ -81,9 +81,9 @@ struct Failing {
     at: Duration,
     /// Number of attempts that failed.
     count: u32,
-    /// What the last attempt applied.
+    /// The state that the last attempt applied.
     wanted: Wanted,
-    /// What the watches showed when the last attempt began.
+    /// The children in the watches when the last attempt began.
     seen: Seen,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Attempts {
     running: Option<Running>,
     /// The last attempt that succeeded.
     done: Option<Done>,
-    /// The attempts that failed since.
+    /// The attempts that have failed since then.
     failing: Option<Failing>,
     /// Number of repairs of a child in a row, and the time of the last one.
     repairs: BTreeMap<ChildKind, (u32, Duration)>,
@@ -110,20 +110,20 @@ impl Attempts {
         self.done.is_none() && self.failing.is_none()
     }
 
-    /// What was applied last; `None` if no attempt succeeded.
+    /// The state that was applied last; `None` if no attempt succeeded.
     pub(super) fn applied(&self) -> Option<&Wanted> {
         self.done.as_ref().map(|done| &done.wanted)
     }
 
-    /// Why applying fails, for the status; `None` while the status should not report a failure. `was_applied`: this
-    /// fleet was applied in an earlier term.
+    /// The failure to apply, for the status; `None` while the status should not report a failure. `was_applied` says
+    /// whether this fleet was applied in an earlier term.
     pub(super) fn failure(&self, was_applied: bool, now: Duration) -> Option<&str> {
         let failing = self.failing.as_ref()?;
         let is_new_fleet = self.done.is_none() && !was_applied;
         (is_new_fleet || now >= failing.since + PATIENCE).then_some(failing.why.as_str())
     }
 
-    /// Why an attempt is due; `None` if none is.
+    /// The cause for which an attempt is due; `None` if none is.
     pub(super) fn due(&self, wanted: &Wanted, seen: &Seen, now: Duration) -> Option<Cause> {
         if self.is_running() {
             return None;
@@ -152,7 +152,7 @@ impl Attempts {
         last.map_or(0, |(count, _)| *count)
     }
 
-    /// An attempt begins.
+    /// Records that an attempt begins.
     pub(super) fn begin(&mut self, attempt: u64, cause: Cause, wanted: Wanted, seen: Seen, now: Duration) {
         let drift = match cause {
             Cause::Drift(drift) => {
@@ -167,7 +167,7 @@ impl Attempts {
         self.running = Some(Running { attempt, began: now, wanted, seen, drift });
     }
 
-    /// An attempt ended. The result of an abandoned attempt is ignored.
+    /// Records that an attempt ended. The result of an abandoned attempt is ignored.
     pub(super) fn end(&mut self, attempt: u64, result: Result<Marks, String>, now: Duration) -> Ended {
         let Some(running) = self.running.take_if(|running| running.attempt == attempt) else { return Ended::Outdated };
         match result {

@@ -17,7 +17,7 @@ use crate::{
     world::{ObjectKey, schema},
 };
 
-/// Completes these facts with what the watches show and what was applied.
+/// Completes these facts from the watches and the last apply.
 pub(super) fn facts(
     key: &ObjectKey,
     gateway: &ForwardGateway,

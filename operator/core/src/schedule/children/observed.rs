@@ -1,4 +1,4 @@
-//! States that count only after some time. This leader measures from the moment at which it first saw them.
+//! States that count only after some time, measured from the moment at which this leader first saw them.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::world::{
 
 /// The longest time without progress of a rollout; a Deployment has the same default.
 const STILL: Duration = Duration::from_secs(600);
-/// Longest time for which a pod is there beyond its grace period.
+/// The longest time that a pod should remain beyond its grace period.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time that a node needs to mount the volume of a pod and to give it a network.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
@@ -29,18 +29,19 @@ struct Step {
     replicas: i32,
     updated: i32,
     ready: i32,
-    /// A pod is being deleted.
+    /// Whether a pod is being deleted.
     leaves: bool,
     since: Duration,
 }
 
 impl Deadline {
-    /// How far the rollout of a fleet is. One of a `StatefulSet` whose counts have not changed for too long has stopped. It
-    /// waits for each pod that it deletes, and a pod that drains is gone only after its grace period.
+    /// Returns the progress of a fleet's rollout. The rollout of a `StatefulSet` has stopped if its counts have not
+    /// changed for too long. A `StatefulSet` waits for each pod that it deletes, and a draining pod may use its whole
+    /// grace period.
     pub(super) fn progress(&mut self, gateway: &ObjectKey, cache: &Cache, now: Duration) -> Progress {
         let last = self.last.take();
         let Some(fleet) = cache.fleet(gateway) else { return Progress::default() };
-        // Before the controller has seen the change, its pods say nothing.
+        // Until the controller has observed the change, its pod counts are stale.
         let updated = fleet.updated.filter(|_| fleet.is_observed && fleet.rollout == Progress::Running);
         let Some(updated) = updated else { return fleet.rollout };
         let grace = cache.grace(gateway).map(|grace| Duration::from_secs(grace.into()));
@@ -57,7 +58,7 @@ impl Deadline {
     }
 }
 
-/// The pods that their nodes have not started, and since when, by uid.
+/// The pods that their nodes have not started, by uid, with the time at which each was first seen.
 #[derive(Default)]
 pub(super) struct Starts {
     since: BTreeMap<String, Duration>,
@@ -66,7 +67,7 @@ pub(super) struct Starts {
 }
 
 impl Starts {
-    /// Records the pods that are held now.
+    /// Records the pods that have not started.
     pub(super) fn see<'a, K>(&mut self, held: impl Iterator<Item = (K, &'a PodInfo)>, now: Duration) {
         let before = mem::take(&mut self.since);
         let waiting = held.map(|(_, pod)| pod).filter(|pod| pod.hold == Hold::Unprepared);

@@ -1,7 +1,7 @@
-//! Which fleets adopt changes of the installation now.
+//! Decides which fleets may adopt changes of the installation now.
 //!
-//! Everything is derived from the gateways and their workloads as the watches show them. The only thing remembered is
-//! since when a `StatefulSet` makes no progress, so an operator that starts during a rollout continues it.
+//! The decision is derived from the gateways and their workloads as the watches show them. The only remembered state is
+//! the time since which a `StatefulSet` makes no progress, so an operator that starts during a rollout continues it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ impl Target {
     }
 }
 
-/// What a fleet may do now.
+/// The permitted change of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Adopt all changes, with this image.
@@ -60,7 +60,7 @@ pub(super) struct Fleet<'a> {
     pub(super) target: &'a Target,
     /// The Deployment; absent for a new fleet.
     pub(super) state: Option<&'a FleetState>,
-    /// The progress of its rollout.
+    /// The progress of the fleet's rollout.
     pub(super) progress: Progress,
     /// Whether the status reports that applying its children fails.
     pub(super) fails: bool,
@@ -113,7 +113,7 @@ impl Queue {
         queue
     }
 
-    /// What a fleet may do now.
+    /// The permitted change of a fleet.
     pub(super) fn turn(&self, Fleet { key, target, state, .. }: &Fleet<'_>) -> Turn {
         let current = || Turn::Current(target.image.clone());
         let Some(state) = state else { return current() };
@@ -134,8 +134,8 @@ impl Queue {
         }
     }
 
-    /// Why a fleet has not adopted changes of the installation, for its status. `installation` is the image of the
-    /// installation.
+    /// The reason why a fleet has not adopted changes of the installation, for its status. `installation` is the image
+    /// of the installation.
     pub(super) fn behind(&self, fleet: &Fleet<'_>, installation: &str) -> Option<Behind> {
         let Fleet { key, target, state, progress, .. } = fleet;
         if target.is_reached((*state)?) {

@@ -1,4 +1,4 @@
-//! When the counts of a status are refreshed.
+//! Schedules refreshes of the counts in statuses.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,7 +13,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// The counts of a forward may be outdated; a refresh is not due before `at`.
+    /// Records that the counts of a forward may be outdated; a refresh is not due before `at`.
     pub(super) fn outdate(&mut self, forward: ObjectKey, at: Duration) {
         if self.outdated.insert(forward.clone()) {
             self.due.insert((at, forward));
@@ -24,8 +24,8 @@ impl Counts {
         self.outdated.remove(forward);
     }
 
-    /// Takes at most `most` forwards whose refresh is due. `rested` is when the refresh of a forward is due by its last
-    /// write.
+    /// Takes at most `most` forwards whose refresh is due. `rested` returns when the refresh of a forward is due after
+    /// its last write.
     pub(super) fn take(
         &mut self,
         most: usize,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Statuses {
-    /// The cache shows a new version of a forward; `None` if the forward is gone.
+    /// Takes a new version of a forward from the cache; `None` if the forward is gone.
     pub fn seen(&mut self, key: &ObjectKey, forward: Option<&PortForward>, now: Duration) {
         let Some(forward) = forward else {
             self.entries.remove(key);
@@ -29,7 +29,7 @@ impl Statuses {
         self.soon(now + AGAIN);
     }
 
-    /// The verdicts on these forwards changed.
+    /// Records that the verdicts on these forwards changed.
     pub fn verdicts(&mut self, changed: BTreeSet<Origin>, now: Duration) {
         if changed.is_empty() {
             return;
@@ -49,8 +49,8 @@ impl Statuses {
         }
     }
 
-    /// The pods of groups changed. A fleet that gains its first or loses its last ready proxy is written at once,
-    /// counts at intervals.
+    /// Records that the pods of groups changed. A fleet that gains its first or loses its last ready proxy is written
+    /// at once, counts at intervals.
     pub fn fleets(&mut self, moved: &Moved, translator: &Translator, now: Duration) {
         for (group, pods) in moved {
             match pods {
@@ -61,7 +61,7 @@ impl Statuses {
         }
     }
 
-    /// These pods changed or are gone: no forward needs to wait for one that left.
+    /// Records that these pods changed or are gone: no forward needs to wait for a pod that is gone.
     pub fn pods<'a>(&mut self, pods: impl IntoIterator<Item = &'a ObjectKey>, now: Duration) {
         for pod in pods {
             self.now.extend(self.waiting.on(&ProxyId::Pod(pod.clone())).cloned());
@@ -71,9 +71,9 @@ impl Statuses {
         }
     }
 
-    /// A proxy of this group reported, and these forwards changed their state. `whole`: the report is complete, so the
-    /// forwards that waited for this proxy are evaluated, too. The cost does not depend on the number of other waiting
-    /// forwards.
+    /// Records a report of a proxy of this group, in which these forwards changed their state. `whole` says that the
+    /// report is complete, so the forwards that waited for this proxy are evaluated, too. The cost does not depend on
+    /// the number of other waiting forwards.
     pub fn reported(
         &mut self,
         (proxy, group): (&ProxyId, Option<&Group>),

@@ -1,4 +1,4 @@
-//! How often the status of one forward is written.
+//! Limits how often the status of one forward is written.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const EACH: Duration = Duration::from_secs(2);
 const BURST: u32 = 10;
 
 impl Statuses {
-    /// Takes one write from the rate of this forward. If there is none left, the forward is evaluated again when there
-    /// is one.
+    /// Takes one write from the rate of this forward. If none is left, the forward is evaluated again when the rate
+    /// permits it.
     pub(super) fn has_rested(&mut self, key: &ObjectKey, now: Duration) -> bool {
         let rate = Rate::every(EACH, BURST);
         let Some(entry) = self.entries.get_mut(key) else { return true };
@@ -24,7 +24,7 @@ impl Statuses {
             entry.bucket.spend(rate, 1, now);
             return true;
         }
-        // Even if by then only its counts are left to write.
+        // The counts are due, even if by then nothing else is left to write.
         entry.is_rested = true;
         self.later.insert((now + wait, key.clone()));
         false

@@ -21,7 +21,7 @@ impl Statuses {
 }
 
 impl Unready {
-    /// A forward is not ready for this reason, or is ready or gone (`None`).
+    /// Records that a forward is not ready for this reason, or is ready or gone (`None`).
     pub(super) fn set(&mut self, forward: &ObjectKey, reason: Option<&str>) {
         if self.reasons.get(forward).map(String::as_str) == reason {
             return;

@@ -1,7 +1,7 @@
 //! The forwards that not every proxy has reported on, by the proxies that they wait for.
 //!
-//! A forward may wait for a thousand proxies. Only reports of a few of them, its witnesses, have the forward evaluated
-//! again: while one witness is late, the forward waits, whatever the others report.
+//! A forward may wait for a thousand proxies. Only reports of a few of them, its witnesses, trigger an evaluation of
+//! the forward: while one witness is late, the forward waits, whatever the others report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ impl Waiting {
         self.forwards.contains_key(forward)
     }
 
-    /// A forward of these groups waits for these proxies, and perhaps for others.
+    /// Records that a forward of these groups waits for these proxies, and perhaps for others.
     pub(super) fn set(&mut self, forward: &ObjectKey, witnesses: &[ProxyId], groups: &[Group]) {
         let known = self.forwards.get(forward);
         if known.is_some_and(|known| known.witnesses == witnesses && known.groups == groups) {
@@ -49,7 +49,7 @@ impl Waiting {
         self.forwards.insert(forward.clone(), wait);
     }
 
-    /// A forward waits for no proxy.
+    /// Records that a forward waits for no proxy.
     pub(super) fn remove(&mut self, forward: &ObjectKey) {
         let Some(Wait { witnesses, groups }) = self.forwards.remove(forward) else { return };
         for witness in &witnesses {

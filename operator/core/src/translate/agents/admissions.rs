@@ -1,4 +1,4 @@
-//! Which agents the gateways of a world take.
+//! The agents that the gateways of a world take.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -30,8 +30,8 @@ enum Full {
 /// The agents that a gateway allows but has no place for.
 type LeftOut = BTreeMap<ObjectKey, Full>;
 
-/// Which agents the gateways of one world take. Which agents a gateway leaves out depends on all of its agents; this is
-/// computed once, however many of them are judged.
+/// The agents that the gateways of one world take. The agents that a gateway leaves out depend on all of its agents;
+/// they are computed once, however many agents are judged.
 pub(crate) struct Admissions<'a> {
     pub(crate) world: &'a World,
     left_out: RefCell<BTreeMap<ObjectKey, Rc<LeftOut>>>,

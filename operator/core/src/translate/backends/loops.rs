@@ -33,7 +33,7 @@ pub(crate) struct LocalPort {
 }
 
 impl LocalPort {
-    /// Whether a listener with this bind has the address.
+    /// Whether a listener with this bind listens at the address.
     pub(crate) fn is_bound_by(self, bind: Bind) -> bool {
         self.is_bound_by_loopback || bind == Bind::All
     }
@@ -95,7 +95,7 @@ impl Fronted<'_> {
 
 impl<'a> Scope<'a> {
     /// Checks that a destination is no listener of the same forward and does not lead to the fleet of its gateway. Sets
-    /// `may_loop` if the claims of other forwards decide.
+    /// `may_loop` if the claims of other forwards decide that.
     pub(super) fn check_loops(
         &self,
         to: &Destination,
@@ -121,7 +121,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The Service in front of the forward's own fleet that a destination is, if it is one.
+    /// The Service in front of the forward's own fleet that a destination refers to; `None` if it refers to none.
     fn fronted(&self, to: &Destination) -> Option<Fronted<'a>> {
         let Placement::Gateway(gateway) = &self.forward.placement else { return None };
         let fronts = &self.world.reach.get(gateway)?.fronts;
@@ -146,8 +146,8 @@ fn is_name_of(host: &str, service: &str, namespace: &str) -> bool {
         && labels.next().is_none_or(|label| label == "svc")
 }
 
-/// Whether a DNS name has the form of those that the cluster gives to Services and pods: `NAME.NAMESPACE.svc`, with a
-/// domain or without, and `HOST.NAME.NAMESPACE.svc`.
+/// Whether a DNS name has the form of the cluster's names for Services and pods: `NAME.NAMESPACE.svc`, with a domain or
+/// without, and `HOST.NAME.NAMESPACE.svc`.
 pub(super) fn is_cluster_name(host: &str) -> bool {
     let labels: Vec<&str> = host.split('.').collect();
     let is = |at: usize, label: &str| labels.get(at).is_some_and(|found| *found == label);

@@ -1,4 +1,4 @@
-//! Backends of a listener that runs in its last good version: what the forward may still use today.
+//! Backends of a listener that runs in its last good version: those that the forward may still use today.
 
 use proxy_api::{Backend, Listener, Target};
 
@@ -14,7 +14,7 @@ impl Scope<'_> {
         }
         let contacts = Contacts { further: listener.further_ports(), checked: listener.checked_port(backend) };
         let target = match &backend.target {
-            // The set leaves out what the gateway does not allow, so no set with other rules may replace it.
+            // The set leaves out endpoints that the gateway does not allow, so no set with other rules may replace it.
             endpoints @ Target::Endpoints(set) => {
                 let name = SetName::parse(set)?;
                 let is_usable = match self.host {

@@ -1,4 +1,4 @@
-//! Endpoint sets: their names, and the endpoints of the Service that a name means.
+//! Endpoint sets: their names, and the endpoints of the Service that a name refers to.
 
 use std::{
     collections::BTreeSet,
@@ -15,19 +15,20 @@ use crate::{
     world::{ObjectKey, Service, World},
 };
 
-/// Suffix of the name of a set for a range.
+/// The sign before the pods of a range in the name of a set.
 const RANGE: char = '+';
-/// Stands before the port of the checks in the name of a set for guests.
+/// The sign before the port of the checks in the name of a set for guests.
 const CHECKED: char = '?';
-/// Stands before the gateway in the name of a set for guests.
+/// The sign before the gateway in the name of a set for guests.
 const HOST: char = '@';
-/// Stands after the gateway in the name of a set for forwards of the gateway's own namespace.
+/// The sign after the gateway in the name of a set for forwards of the gateway's own namespace.
 const OWN: char = '!';
 
 /// Identifies an endpoint set. As text: `NAMESPACE/NAME:PORT/TRANSPORT`, then `+` for the pods of a range, then
-/// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use. There the number of ports after
-/// the first follows the `+`, and a `?` stands before the port of active checks that is not the endpoint's own. A `!` at
-/// the end means forwards of the gateway's own namespace, for which a gateway without networks is open.
+/// `@NAMESPACE/GATEWAY` for the endpoints that the gateway lets forwards of other namespaces use. With a gateway, the
+/// number of ports after the first follows the `+`, and a `?` stands before the port of active checks if that differs
+/// from the endpoint's own. A `!` at the end means forwards of the gateway's own namespace, for which a gateway without
+/// networks is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetName {
     pub(crate) service: ObjectKey,
@@ -40,7 +41,7 @@ pub(crate) struct SetName {
     pub(crate) checked: Option<u16>,
     /// The gateway whose rules for addresses apply to endpoints without a pod.
     pub(crate) host: Option<ObjectKey>,
-    /// The set is for forwards of the gateway's own namespace, not for guests. Only with `host`.
+    /// Whether the set is for forwards of the gateway's own namespace, not for guests. Only with `host`.
     pub(crate) is_own: bool,
 }
 

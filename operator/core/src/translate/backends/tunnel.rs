@@ -33,7 +33,7 @@ impl Scope<'_> {
         if !is_of_files {
             self.check_gateway(key, agent)?;
         }
-        // Checks connect by TCP.
+        // Checks connect over TCP.
         let checked = contacts.checked.map(|port| (Transport::Tcp, port));
         let mut ports = [Some((transport, port)), checked].into_iter().flatten();
         if let Some((missing_of, missing)) = ports.find(|(of, port)| !agents::lists(agent, *of, host, *port)) {
@@ -49,7 +49,7 @@ impl Scope<'_> {
         Ok(Target::Tunnel { agent: agents::uid(key, agent), host: host.to_owned(), port })
     }
 
-    /// Checks that the agent meets the proxies of the forward: the proxies of the gateway that it dials, or sidecars.
+    /// Checks that the agent serves the proxies of the forward: the proxies of the gateway that it dials, or sidecars.
     fn check_gateway(&self, key: &ObjectKey, agent: &ForwardAgent) -> Result<(), Condition> {
         let unmet = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let gateway = match self.admissions.of(key, agent) {

@@ -16,41 +16,41 @@ use super::{ListenerRef, Lost, Port, Rank};
 /// Ranges of ports, bounds included.
 type Ranges = Vec<(u16, u16)>;
 
-/// What an allocation asks about listeners that accept any port, and who learns the result.
+/// The owner of the listeners that accept any port: answers an allocation's queries, and takes its results.
 pub(super) trait Requesters {
-    /// What a listener requests.
+    /// Returns the request of a listener.
     fn request(&self, listener: &ListenerRef) -> Option<AnyPort<'_>>;
 
-    /// Whether a port may be given at all.
+    /// Whether a port may be allocated at all.
     fn is_open(&self, port: Port) -> bool;
 
-    /// Why a listener may have no port now, if its namespace has no share left.
+    /// The reason why a listener may have no port now, if its namespace has no share left.
     fn refused(&self, listener: &ListenerRef) -> Option<Lost>;
 
-    /// All listeners are decided again, in rank order.
+    /// Begins a new decision on all listeners, in rank order.
     fn restart(&mut self);
 
-    /// What a listener gets.
+    /// Records the outcome for a listener.
     fn assign(&mut self, listener: &ListenerRef, given: Given);
 }
 
-/// What a listener that accepts any port requests.
+/// The request of a listener that accepts any port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnyPort<'a> {
     pub(super) transport: Transport,
     /// The ranges to choose from, bounds included.
     pub(super) ranges: &'a [(u16, u16)],
-    /// Where the search begins, counted through the ranges again and again.
+    /// The position at which the search begins, counted through the ranges again and again.
     pub(super) start: u64,
 }
 
-/// What a listener gets.
+/// The outcome for a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Given {
     Port(u16),
-    /// Its namespace has no share left.
+    /// The namespace of the listener has no share left.
     Refused(Lost),
-    /// All ports of its ranges are taken.
+    /// All ports of the listener's ranges are taken.
     None,
     /// The Service of the gateway has no room for another port.
     NoRoom,
@@ -59,16 +59,16 @@ pub(super) enum Given {
 /// The listeners of a group that accept any port.
 #[derive(Debug, Default)]
 pub(super) struct Allocation {
-    /// All of them.
+    /// All listeners that accept any port.
     all: BTreeSet<Arc<Rank>>,
-    /// Those without a decision.
+    /// Listeners without a decision.
     todo: BTreeSet<Arc<Rank>>,
     given: BTreeMap<Port, Arc<Rank>>,
-    /// Ranges without a free port, each with the first listener that found none: those after it find none either.
+    /// Ranges without a free port, each with the first listener that found none: listeners after it find none either.
     full: Vec<(Transport, Ranges, Arc<Rank>)>,
     /// Ports that became free: listeners that skipped them might have them.
     freed: BTreeSet<Port>,
-    /// Whether there was less room than there are listeners, at the last decision.
+    /// Whether there was room for fewer ports than there are listeners, at the last decision.
     was_short: bool,
     /// Present if that room was used up: its size, and the last listener that got a port. Listeners after that one get
     /// none until the room changes.
@@ -81,7 +81,7 @@ impl Allocation {
         self.all.len()
     }
 
-    /// The listener that was given a port.
+    /// The listener to which a port was allocated.
     pub(super) fn holder(&self, port: Port) -> Option<&ListenerRef> {
         self.given.get(&port).map(|rank| &rank.listener)
     }
@@ -92,7 +92,7 @@ impl Allocation {
         self.all.insert(rank);
     }
 
-    /// Removes a listener; `port` is the one that it was given.
+    /// Removes a listener; `port` is its allocated port.
     pub(super) fn remove(&mut self, rank: &Rank, port: Option<Port>) {
         self.all.remove(rank);
         self.todo.remove(rank);
@@ -102,13 +102,13 @@ impl Allocation {
         }
     }
 
-    /// A port is requested by number from now on, so it cannot be allocated.
+    /// Removes a port from allocation, as a listener requests it by number from now on.
     pub(super) fn close(&mut self, port: Port) {
         self.freed.remove(&port);
         self.todo.extend(self.given.remove(&port));
     }
 
-    /// No listener requests a port by number any more.
+    /// Returns a port to allocation, as no listener requests it by number any more.
     pub(super) fn open(&mut self, port: Port) {
         self.freed.insert(port);
     }
@@ -156,7 +156,7 @@ impl Allocation {
         tried
     }
 
-    /// Whether the same room was used up before the listeners without a decision get their turn.
+    /// Whether the same room was used up before the turn of the listeners without a decision.
     fn comes_too_late(&self, room: usize) -> bool {
         let Some((_, last)) = self.used_up.as_ref().filter(|(used, _)| *used == room) else { return false };
         last.as_ref().is_none_or(|last| self.todo.first().is_none_or(|first| last < first))

@@ -1,4 +1,4 @@
-//! One decision about claims that contend: what the candidates have got so far.
+//! One decision about contending claims: the ports that the candidates have won so far.
 
 use super::{
     Candidate, ListenerRef, Lost, Rules,
@@ -8,7 +8,7 @@ use super::{
     taken::{Holder, Taken},
 };
 
-/// What the candidates have got so far. They come in rank order.
+/// The ports that the candidates have won so far. Candidates take their turns in rank order.
 #[derive(Debug)]
 pub(super) struct Decision<'a> {
     taken: Taken<'a>,
@@ -44,7 +44,7 @@ impl<'a> Decision<'a> {
         Ok(first)
     }
 
-    /// The first port of a candidate, or why it loses. Takes the ports that nobody else holds out of the room.
+    /// The first port of a candidate, or why it loses. Subtracts the ports that nobody else holds from the room.
     fn judge(
         &mut self,
         rules: &Rules,
@@ -75,7 +75,7 @@ impl<'a> Decision<'a> {
 }
 
 fn asks<'a>(listener: &'a ListenerRef, candidate: &'a Candidate) -> Asks<'a> {
-    // Only in a gateway do namespaces meet whose users do not know each other.
+    // Only gateways are shared by namespaces whose users do not know each other.
     let names: &[String] = if candidate.terms.is_some() { &candidate.names } else { &[] };
     Asks { listener, name: &candidate.name, names }
 }

@@ -1,4 +1,4 @@
-//! How the ports of a gateway's Service were filled, while its listeners want more ports than it may have.
+//! The use of a full Service's ports, while its listeners want more ports than it may have.
 //!
 //! Candidates get their ports in rank order. A candidate that gets none changes nothing for the others, so adding or
 //! removing it affects nobody else: only a candidate that gets ports, or had some, causes all claims to be decided
@@ -20,12 +20,12 @@ pub(super) struct Filled {
 }
 
 impl Filled {
-    /// Nobody has a port yet.
+    /// The state before any candidate has a port.
     pub(super) fn new(room: usize) -> Self {
         Self { room, left_after: BTreeMap::new(), first: BTreeMap::new() }
     }
 
-    /// The next candidate in rank order got its ports, which leaves this room.
+    /// Records that the next candidate in rank order won its ports, which leaves this room.
     pub(super) fn take(&mut self, rank: &Arc<Rank>, candidate: &Candidate, left: usize) {
         self.left_after.insert(rank.clone(), left);
         for port in candidate.ports() {
@@ -38,7 +38,7 @@ impl Filled {
         self.left_after.last_key_value().map_or(self.room, |(_, left)| *left)
     }
 
-    /// Why a candidate that was not there at the decision gets no port; `None` if it might get some. `winner` returns
+    /// Why a candidate that was not part of the decision gets no port; `None` if it might get some. `winner` returns
     /// the candidate of a holder.
     pub(super) fn refuses<'a>(
         &self,
@@ -55,7 +55,7 @@ impl Filled {
                 fresh += 1;
                 continue;
             };
-            // It comes before the holder, or may share the port by server name.
+            // The candidate may come before the holder, or share the port by server name.
             let holder = winner(first.as_ref()).filter(|_| **first < *rank)?;
             let is_shared = !candidate.names.is_empty() && !holder.names.is_empty();
             if is_shared && candidate.header == holder.header {

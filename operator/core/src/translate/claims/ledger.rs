@@ -32,9 +32,9 @@ pub(crate) struct Ledger {
     /// The listeners that accept any port.
     allocation: Allocation,
     decided: Decided,
-    /// What to decide again.
+    /// The places to decide again.
     dirty: BTreeSet<Place>,
-    /// How the ports were given, if the group requests more of them than its Service may have.
+    /// The use of the ports, if the group requests more of them than its Service may have.
     filled: Option<Filled>,
     /// Candidates for ports by number that were added since the last decision.
     newcomers: Vec<Arc<Rank>>,
@@ -128,7 +128,7 @@ impl Ledger {
         affected
     }
 
-    /// Why these candidates get no port of a Service that is too small, and the room that it has left; `None` if one of
+    /// Why these candidates get no port of a Service that is too small, and the room that is left; `None` if one of
     /// them might get some.
     fn refused(&self, newcomers: &[Arc<Rank>]) -> Option<(Vec<(ListenerRef, Lost)>, usize)> {
         let filled = self.filled.as_ref()?;
@@ -153,8 +153,9 @@ impl Ledger {
         !again.is_empty()
     }
 
-    /// Decides the dirty places and all that candidates link to them: in rank order, a candidate gets its ports if all
-    /// of them are available. `room` is that of the Service in ports, if it counts. Returns the room that is left.
+    /// Decides the dirty places and all places that candidates link to them: in rank order, a candidate gets its ports
+    /// if all of them are available. `room` is that of the Service in ports, if it is limited. Returns the room that is
+    /// left.
     fn decide(&mut self, room: Option<usize>, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
         let contenders = self.contenders();
         *work += contenders.len() as u64;
@@ -206,13 +207,13 @@ impl Ledger {
         contenders
     }
 
-    /// What a listener of a namespace contends for now.
+    /// The places for which a listener of a namespace contends now.
     fn places(&self, namespace: &str, candidate: &Candidate) -> Vec<Place> {
         let grants = |namespace: &str, name: &str| self.namespaces.grants(namespace, name);
         self.wanted.places((namespace, candidate), &grants)
     }
 
-    /// What the listeners of a forward contend for now.
+    /// The places for which the listeners of a forward contend now.
     fn places_of(&self, key: &Origin) -> Vec<Place> {
         let listeners = self.candidates.get(key).into_iter().flatten();
         listeners.flat_map(|candidate| self.places(&key.namespace, candidate)).collect()
@@ -264,7 +265,7 @@ impl Ledger {
         })
     }
 
-    /// The holders of a port that may be in the way of a listener of `key`. Where all candidates contend by server name,
+    /// The holders of a port that may conflict with a listener of `key`. Where all candidates contend by server name,
     /// these are the holders of its names and of names around or below, and one more that tells which PROXY headers all
     /// of them read.
     fn rivals(&self, key: &Origin, port: Port, listener: &Listener) -> Vec<&ListenerRef> {
@@ -296,7 +297,7 @@ impl Ledger {
         })
     }
 
-    /// Whether a name of a listener of `key` and one of a holder in another namespace may not lie within one another.
+    /// Whether a name of a listener of `key` and a name of a holder in another namespace are nested without permission.
     fn is_nested(&self, key: &Origin, listener: &Listener, holder: &ListenerRef) -> bool {
         let names = self.candidate(holder).map(|other| other.names.as_slice()).unwrap_or_default();
         let own = (key.namespace.as_str(), listener.hostnames.as_slice());
@@ -304,7 +305,7 @@ impl Ledger {
     }
 }
 
-/// The listeners that accept any port, as their allocation sees them.
+/// The listeners that accept any port, as the `Requesters` of their allocation.
 struct Unnumbered<'a> {
     candidates: &'a Candidates,
     rules: &'a Rules,

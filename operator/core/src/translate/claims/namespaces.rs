@@ -21,7 +21,7 @@ use crate::translate::{
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     by_name: BTreeMap<String, Namespace>,
-    /// The share that is left for allocated ports may be another one.
+    /// Whether the share that is left for allocated ports may have changed.
     recount: bool,
 }
 
@@ -34,7 +34,7 @@ struct Namespace {
     ports: BTreeMap<Port, usize>,
     /// Number of listeners that accept any port.
     dynamic: usize,
-    /// A claim changed since the last review.
+    /// Whether a claim changed since the last review.
     is_changed: bool,
     /// Present if the namespace requests more than its share.
     crowd: Option<Crowd>,
@@ -56,7 +56,7 @@ impl Namespaces {
     pub(super) fn add(&mut self, key: &Origin, candidates: &[Candidate]) {
         let Some(terms) = candidates.iter().find_map(|candidate| candidate.terms.as_ref()) else { return };
         let namespace = self.by_name.entry(key.namespace.clone()).or_default();
-        // All forwards of a namespace are read again when its terms change.
+        // The terms are the same in all forwards: all of them are read again when their namespace's terms change.
         namespace.terms = terms.clone();
         namespace.is_changed = true;
         namespace.forwards.insert(key.clone());
@@ -108,14 +108,14 @@ impl Namespaces {
         self.by_name.values().map(Namespace::most_ports).fold(0, usize::saturating_add)
     }
 
-    /// The forwards of a namespace that is counted.
+    /// The forwards of a namespace whose claims are counted.
     pub(super) fn crowd_of(&self, namespace: &str) -> Option<&BTreeSet<Origin>> {
         let namespace = self.by_name.get(namespace).filter(|namespace| namespace.crowd.is_some())?;
         Some(&namespace.forwards)
     }
 
-    /// Begins the count of a namespace, before all its requests for ports are decided again. Allocated ports come after
-    /// them: none of these counts until it is given again.
+    /// Begins the count of a namespace, before all its requests for ports are decided again. Allocated ports are
+    /// decided later: none of them counts until it is allocated again.
     pub(super) fn restart(&mut self, namespace: &str) {
         let Some(namespace) = self.by_name.get_mut(namespace) else { return };
         if let Some(crowd) = &mut namespace.crowd {
@@ -125,8 +125,8 @@ impl Namespaces {
         }
     }
 
-    /// Whether allocated ports must be counted from the first on: the share that is left for them may be another one
-    /// than at the last call, or `is_due` and a namespace that is counted requests any.
+    /// Whether allocated ports must be counted from the first on: the share that is left for them may have changed
+    /// since the last call, or `is_due` is set and a counted namespace requests any.
     pub(super) fn take_recount(&mut self, is_due: bool) -> bool {
         let counts = |namespace: &Namespace| namespace.dynamic > 0 && namespace.crowd.is_some();
         std::mem::take(&mut self.recount) || (is_due && self.by_name.values().any(counts))
@@ -138,14 +138,14 @@ impl Namespaces {
         crowds.for_each(|crowd| crowd.allocated = 0);
     }
 
-    /// A listener got these ports.
+    /// Counts these ports, which a listener of the namespace got.
     pub(super) fn take(&mut self, namespace: &str, ports: impl Iterator<Item = Port>) {
         if let Some(crowd) = self.crowd(namespace) {
             crowd.held.extend(ports);
         }
     }
 
-    /// A listener got an allocated port.
+    /// Counts an allocated port, which a listener of the namespace got.
     pub(super) fn take_allocated(&mut self, namespace: &str) {
         if let Some(crowd) = self.crowd(namespace) {
             crowd.allocated += 1;

@@ -24,7 +24,7 @@ struct Held {
     listener_name: String,
 }
 
-/// A listener that asks for server names on a port.
+/// A listener that requests server names on a port.
 #[derive(Clone, Copy)]
 pub(super) struct Asks<'a> {
     pub(super) listener: &'a ListenerRef,
@@ -34,7 +34,7 @@ pub(super) struct Asks<'a> {
 }
 
 impl Nesting {
-    /// The listener got these names on a port.
+    /// Records that the listener got these names on a port.
     pub(super) fn take(&mut self, port: Port, asks: Asks<'_>) {
         for name in asks.names {
             let held =
@@ -44,8 +44,8 @@ impl Nesting {
     }
 
     /// Why the listener cannot have its names on a port beside those of other namespaces. Of two nested names, the
-    /// inner one must be granted to its namespace: otherwise it would take clients from the outer one, or the outer one
-    /// would get its clients when it goes.
+    /// inner one must be granted to its namespace: otherwise the inner name would take clients from the outer one, or
+    /// the outer name would get the clients of the inner one when that is removed.
     pub(super) fn refuses(&self, port: Port, asks: Asks<'_>, namespaces: &Namespaces) -> Option<Lost> {
         let own = asks.listener.forward.namespace.as_str();
         asks.names.iter().find_map(|name| {

@@ -7,8 +7,8 @@ use super::{Candidate, ListenerRef, Port};
 /// A candidate that has won its ports.
 pub(super) type Holder<'a> = (&'a ListenerRef, &'a Candidate);
 
-/// Ports with their holders. Whether a candidate can have a port is found by its server names, without a look at every
-/// holder of the port.
+/// Ports with their holders. Conflicts are looked up by server name, without a comparison with every holder of the
+/// port.
 #[derive(Debug, Default)]
 pub(super) struct Taken<'a> {
     ports: BTreeMap<Port, Holders<'a>>,
@@ -20,7 +20,7 @@ pub(super) struct Taken<'a> {
 struct Holders<'a> {
     /// The first holder. The others share the port with it: they have names, too, and read the same PROXY headers.
     first: Holder<'a>,
-    /// The holder of each server name, with the turn in which it was taken.
+    /// The holder of each server name, with the turn in which the holder took the name.
     names: BTreeMap<&'a str, (usize, Holder<'a>)>,
 }
 

@@ -1,4 +1,4 @@
-//! Which candidates want which port of a group, and which server name there.
+//! Candidates by the ports and server names that they want in a group.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,17 +14,17 @@ type Ranks = Vec<Arc<Rank>>;
 /// Whether the gateway lists a server name for a namespace.
 pub(super) type Grants<'a> = &'a dyn Fn(&str, &str) -> bool;
 
-/// What candidates contend for: a port, or one server name on a port that they could all share.
+/// The subject of contention: a port, or one server name on a port that the candidates could all share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Port(Port),
     Name(Port, String),
 }
 
-/// The candidates of a group by what they want.
+/// The candidates of a group by the ports that they want.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// By port. Lists, because nearly all of tens of thousands have one item.
+    /// The candidates of each port. Lists, because nearly all of tens of thousands have one item.
     ports: BTreeMap<Port, Ranks>,
     /// The ports that candidates with server names want.
     named: BTreeMap<Port, Named>,
@@ -34,8 +34,8 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 struct Named {
     by_name: BTreeMap<String, Ranks>,
-    /// Names of a gateway, by their labels in reverse order and whether the name is a wildcard: those that lie within one
-    /// another are found without a look at all others.
+    /// Names of a gateway, by their labels in reverse order and whether the name is a wildcard: nested names are found
+    /// without a comparison with all others.
     by_labels: BTreeMap<(String, bool), String>,
     /// Number of candidates by the PROXY headers that they read before the name; almost always one entry.
     headers: Vec<(Header, usize)>,
@@ -81,7 +81,7 @@ impl Wanted {
         matches!(named.headers.as_slice(), [(_, count)] if *count == self.of_port(port).len())
     }
 
-    /// Everything that a candidate of a namespace contends for now.
+    /// All places for which a candidate of a namespace contends now.
     pub(super) fn places(&self, (namespace, candidate): (&str, &Candidate), grants: Grants<'_>) -> Vec<Place> {
         let at = |port| self.places_at(port, self.is_by_name(port), (namespace, candidate), grants);
         candidate.ports().flat_map(at).collect()
@@ -103,7 +103,7 @@ impl Wanted {
     }
 
     /// The server names on a port that lie within a name of a namespace or around it, as far as other namespaces want
-    /// them and the gateway does not list the inner one.
+    /// them and the gateway does not list the inner name.
     pub(super) fn nested(&self, port: Port, (namespace, name): (&str, &str), grants: Grants<'_>) -> Vec<&str> {
         let Some(named) = self.named.get(&port).filter(|named| !named.by_labels.is_empty()) else { return Vec::new() };
         let labels = reversed(name);
@@ -118,7 +118,7 @@ impl Wanted {
         around.chain(within).map(String::as_str).collect()
     }
 
-    /// Adds a candidate to a port of it, and to `dirty` what has to be decided again.
+    /// Adds a candidate to one of its ports, and the places to decide again to `dirty`.
     pub(super) fn insert(&mut self, port: Port, rank: &Arc<Rank>, candidate: &Candidate, dirty: &mut BTreeSet<Place>) {
         let was_by_name = !self.has(port) || self.is_by_name(port);
         insert(self.ports.entry(port).or_default(), rank);
@@ -139,7 +139,7 @@ impl Wanted {
         dirty.extend(self.places_at(port, by_name, (rank.listener.forward.namespace.as_str(), candidate), &nothing));
     }
 
-    /// Removes a candidate from a port of it, and adds to `dirty` what has to be decided again.
+    /// Removes a candidate from one of its ports, and adds the places to decide again to `dirty`.
     pub(super) fn remove(&mut self, port: Port, rank: &Rank, candidate: &Candidate, dirty: &mut BTreeSet<Place>) {
         let was_by_name = self.is_by_name(port);
         remove(&mut self.ports, &port, rank);
@@ -182,7 +182,8 @@ fn labels(name: &str) -> (String, bool) {
     (reversed(name), base(name).is_some())
 }
 
-/// A change to a claim may change the gateway's list at the same time, so it concerns all names around it and below.
+/// Grants no name. A change to a claim may come with a change to the gateway's list, so it affects all names around the
+/// claimed name and below.
 fn nothing(_namespace: &str, _name: &str) -> bool {
     false
 }

@@ -21,7 +21,7 @@ pub(super) struct Selectors {
     by_name: ByName,
     /// Selectors that require no label with a known value.
     any: ByName,
-    /// The others, by key and value of one label that they require.
+    /// The other selectors, by key and value of one label that they require.
     by_label: BTreeMap<String, BTreeMap<String, ByName>>,
 }
 
@@ -37,9 +37,9 @@ struct Chosen {
 /// The forwards that select a pod.
 #[derive(Debug, Default)]
 pub(super) struct Selected {
-    /// Their names, sorted.
+    /// The names of the forwards, sorted.
     pub(super) names: Box<[Arc<str>]>,
-    /// The sum of the hashes of their names.
+    /// The sum of the hashes of the names.
     pub(super) fingerprint: u64,
 }
 
@@ -63,7 +63,7 @@ impl Selectors {
         self.index(name.into(), &chosen);
     }
 
-    /// The selectors of these names alone.
+    /// A copy with the selectors of these names only.
     pub(super) fn only(&self, names: &BTreeSet<String>) -> Self {
         let mut few = Self::default();
         for (name, chosen) in names.iter().filter_map(|name| self.by_name.get_key_value(name.as_str())) {
@@ -72,8 +72,8 @@ impl Selectors {
         few
     }
 
-    /// The forwards that select a pod with these labels. Adds the number of selectors that were compared with them to
-    /// `compared`.
+    /// The forwards that select a pod with these labels. Adds the number of selectors that were compared with the
+    /// labels to `compared`.
     pub(super) fn selecting(&self, labels: &Labels, compared: &mut u64) -> Selected {
         let labelled = labels.iter().filter_map(|(key, value)| self.by_label.get(key)?.get(value)).flatten();
         let mut selected = Selected::default();
@@ -90,7 +90,7 @@ impl Selectors {
         selected
     }
 
-    /// The label to index a selector by: of those that it requires, the one that the fewest other selectors are
+    /// The label by which to index a selector: of its required labels, the one that the fewest other selectors are
     /// indexed by.
     fn label(&self, selector: &Selector) -> Option<(String, Vec<String>)> {
         let exact = selector.match_labels.iter().map(|(key, value)| (key, vec![value]));

@@ -11,15 +11,16 @@ use proxy_api::{Origin, Transport};
 
 use super::selectors::Selected;
 
-/// Names, and ports of the app, that two groups are compared by before their fingerprints. A person reads short lists
-/// of groups in the order of names, and comparing two groups takes the same time however many names they have.
+/// The number of names, and of ports of the app, by which two groups are compared before their fingerprints. A person
+/// reads short lists of groups in the order of names, and comparing two groups takes the same time however many names
+/// they have.
 const LEADING: usize = 8;
 
 /// The identity of a sidecar group: a namespace, the names of the forwards that select its pods, and the ports of the
 /// app in these pods.
 ///
-/// Pods of one group share one copy, so that a clone is cheap and a comparison looks at the names only if two groups
-/// have the same fingerprint and are not the same copy.
+/// Pods of one group share one copy, so that a clone is cheap and names are compared only if two groups have the same
+/// fingerprint and are not the same copy.
 #[derive(Clone, Debug)]
 pub struct SidecarGroup(Arc<Parts>);
 
@@ -30,7 +31,7 @@ struct Parts {
     forwards: Box<[Arc<str>]>,
     /// Ports that the app listens on, which no listener of the group can claim.
     app_ports: BTreeSet<(Transport, u16)>,
-    /// The sum of the hashes of all names and ports. Two groups that differ may have the same.
+    /// The sum of the hashes of all names and ports. Different groups may have the same sum.
     fingerprint: u64,
 }
 

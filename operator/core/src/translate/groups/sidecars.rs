@@ -31,11 +31,11 @@ pub(crate) struct Sidecars {
     groups_of: BTreeMap<Arc<str>, GroupsOf>,
 }
 
-/// The groups of one forward. Nearly all of tens of thousands have one, which needs no node of a set.
+/// The groups of one forward. Nearly all of tens of thousands of forwards have one group, which needs no node of a set.
 #[derive(Debug, PartialEq, Eq)]
 enum GroupsOf {
     One(Group),
-    /// One or more: the groups of a forward that once had several.
+    /// The groups of a forward that once had several; it may have one now.
     Several(BTreeSet<Group>),
 }
 
@@ -79,7 +79,7 @@ struct Placed {
 #[derive(Debug, Default)]
 struct Members {
     pods: BTreeSet<ObjectKey>,
-    /// Number of pods that are not leaving.
+    /// Number of pods that are not terminating.
     staying: usize,
 }
 
@@ -88,7 +88,7 @@ struct Members {
 pub(crate) struct Moved {
     /// Groups that gained or lost pods; a group without pods is gone.
     pub(crate) groups: BTreeSet<Group>,
-    /// Groups that are new, that are gone, or that began or ceased to count: see [`Sidecars::counts`].
+    /// Groups that are new, that are gone, or that began or ceased to count; see [`Sidecars::counts`].
     pub(crate) turned: BTreeSet<Group>,
     /// Pods that joined, left or changed their group.
     pub(crate) pods: BTreeSet<ObjectKey>,
@@ -110,7 +110,8 @@ impl Sidecars {
         self.groups.get(group).map(|members| &members.pods)
     }
 
-    /// Whether a group counts for verdicts. A group whose pods are all leaving runs what it can, and does not count.
+    /// Whether a group counts for verdicts. A group whose pods are all terminating runs its configuration as far as
+    /// possible, and does not count.
     pub(crate) fn counts(&self, group: &Group) -> bool {
         self.groups.get(group).is_some_and(|members| members.staying > 0)
     }
@@ -125,8 +126,8 @@ impl Sidecars {
         self.placed.get(pod).map(|placed| &placed.group)
     }
 
-    /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars. Returns whether it
-    /// changed: pods follow when they are next placed.
+    /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars. Returns whether the
+    /// selector changed: pods follow when they are next placed.
     pub(crate) fn select(&mut self, forward: &str, selector: Option<&Arc<Selector>>) -> bool {
         if self.selectors.get(forward) == selector {
             return false;
@@ -136,8 +137,8 @@ impl Sidecars {
         true
     }
 
-    /// Places these pods of the namespace, and the pods that selectors begin or cease to select. Pods that look the
-    /// same are compared with the selectors once.
+    /// Places these pods of the namespace, and the pods that selectors begin or cease to select. Pods with the same
+    /// labels and ports are compared with the selectors once.
     pub(crate) fn place(
         &mut self,
         namespace: &str,
@@ -269,7 +270,7 @@ impl Sidecars {
     }
 }
 
-/// Those of the names that are in the group, sorted. The work follows the smaller of the two.
+/// The names that are in the group, sorted. The work follows the smaller of the two.
 fn common<'a>(group: Option<&'a Group>, names: &'a BTreeSet<String>) -> Vec<&'a str> {
     let Some(group) = group.and_then(Group::sidecars) else { return Vec::new() };
     if names.len() < group.names().len() {

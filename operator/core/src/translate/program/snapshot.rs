@@ -77,7 +77,7 @@ impl Snapshot {
     /// difference.
     #[must_use]
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        // Both sides contain only what differs, so that the comparison is as small as the difference.
+        // Both sides contain only the differing entries, so that the comparison is as small as the difference.
         let mut held = Held::default();
         let mut next = Configuration { version: self.version.clone(), ..Configuration::default() };
         for (id, old, now) in differing(&before.listeners, &self.listeners) {
@@ -104,10 +104,10 @@ impl Snapshot {
     }
 }
 
-/// The key of an entry, what the entry was, and what it is.
+/// The key of an entry, with its earlier and its present value.
 type Difference<'a, K, V> = (&'a K, Option<&'a V>, Option<&'a V>);
 
-/// The entries that two maps do not have alike.
+/// Returns the entries that differ between two maps.
 fn differing<'a, K: Ord, V: PartialEq>(
     before: &'a OrdMap<K, V>,
     now: &'a OrdMap<K, V>,

@@ -27,7 +27,7 @@ impl Program {
         }
     }
 
-    /// Uncounts the agents of a listener that is removed.
+    /// Removes the agents of a removed listener from the count.
     pub(super) fn disuse_agents(&mut self, offer: &Offer) {
         for uid in agents(offer) {
             let Some(uses) = self.agent_uses.get_mut(uid) else { continue };

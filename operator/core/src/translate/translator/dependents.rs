@@ -1,4 +1,4 @@
-//! Which forwards depend on an object, on grants, or on the claims of other forwards.
+//! Indexes of forwards by the objects, grants and claims on which they depend.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{
     world::ObjectKey,
 };
 
-/// Forwards by what they depend on.
+/// Forwards by their dependencies.
 #[derive(Debug, Default)]
 pub(super) struct Dependents {
     by_gateway: Index,
@@ -31,7 +31,7 @@ pub(super) struct Dependents {
     kept: BTreeSet<Origin>,
 }
 
-/// What the judgement on one forward depends on, besides its gateway and its own claims.
+/// The dependencies of the judgement on one forward, besides its gateway and its own claims.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     /// Services that the forward names or that its listeners use, sorted.
@@ -78,12 +78,12 @@ impl Needs {
 }
 
 impl Dependents {
-    /// Replaces the gateway that a forward names; both are slices of no or one item.
+    /// Replaces the gateway that a forward names; both slices have at most one item.
     pub(super) fn set_gateway(&mut self, key: &Origin, old: &[ObjectKey], new: &[ObjectKey]) {
         self.by_gateway.set(key, old, new);
     }
 
-    /// Replaces what a forward depends on, given the Services and agents that it depended on before.
+    /// Replaces the dependencies of a forward. `services` and `agents` are its earlier ones.
     pub(super) fn set(&mut self, key: &Origin, (services, agents): (&[ObjectKey], &[ObjectKey]), needs: &Needs) {
         self.by_service.set(key, services, &needs.services);
         self.by_agent.set(key, agents, &needs.agents);

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct EndpointSets {
     sets: Sets,
-    /// Number of backends that use each set. A set that none uses is dropped.
+    /// Number of backends that use each set. A set without a backend is dropped.
     uses: BTreeMap<String, usize>,
 }
 
@@ -85,7 +85,7 @@ impl EndpointSets {
         }
     }
 
-    /// Updates what guests of these gateways may use.
+    /// Updates the endpoints that guests of these gateways may use.
     fn refresh_guests(
         &mut self,
         world: &World,

@@ -1,4 +1,4 @@
-//! The forwards as last read and judged, and which of them depend on what.
+//! The forwards as last read and judged, with their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::{
 /// The known forwards.
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
-    /// Boxed: a map of large values leaves nearly as much memory unused as it uses.
+    /// The forwards are boxed: a map of large values leaves nearly as much memory unused as it uses.
     known: BTreeMap<Origin, Box<Known>>,
     dependents: Dependents,
 }
@@ -167,7 +167,7 @@ impl Forwards {
     pub(super) fn depending_on_claims(&self, group: &Group) -> Vec<Origin> {
         match group {
             Group::Laptop => self.dependents.on_claims().cloned().collect(),
-            // There are few of them: few forwards have backends on their own host or run in their last good version.
+            // There are few such forwards: few have backends on their own host or run in their last good version.
             Group::Gateway(gateway) => {
                 let place = |key: &Origin| self.get(key).and_then(Known::place);
                 let is_here = |key: &&Origin| matches!(place(key), Some(Placement::Gateway(at)) if at == gateway);

@@ -1,4 +1,4 @@
-//! Which forwards are judged again, and their new judgements.
+//! Selects the forwards to judge again, and judges them.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::{
 /// New judgements.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
-    /// `None` for a forward that is gone.
+    /// The judgements; `None` for a forward that is gone.
     pub(super) judgements: Vec<(Origin, Option<Judgement>)>,
     /// Endpoint sets that backends resolved to, by name.
     pub(super) endpoints: Sets,

@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Known {
     /// Uid and generation of the object that was read.
     object: (Option<String>, Option<i64>),
-    /// The object was recreated since it was judged: its UID differs.
+    /// Whether the object was recreated since it was judged: its UID differs.
     is_recreated: bool,
     read: Result<ValidForward, Condition>,
     /// The last good version, while the newest one is refused as a mistake.
@@ -63,7 +63,7 @@ impl Known {
         Self { object, is_recreated, read, good, place, judgement, gateway, services, agents }
     }
 
-    /// The version that stays in force if the next one is a mistake: one that ran or was suspended.
+    /// Takes the version that stays in force if the next one is a mistake: a version that ran or was suspended.
     fn take_good(&mut self) -> Option<Box<ValidForward>> {
         if self.good.is_some() {
             return self.good.take();
@@ -109,7 +109,7 @@ impl Known {
         self.place.as_ref()
     }
 
-    /// The gateway that the forward names, or that its last good version runs in: a slice of no or one item.
+    /// The gateway that the forward names, or in which its last good version runs, as a slice of at most one item.
     pub(super) fn gateway(&self) -> &[ObjectKey] {
         self.gateway.as_slice()
     }
@@ -139,7 +139,7 @@ impl Known {
         self.judgement.held.as_ref()
     }
 
-    /// The listeners that may stay in their last good version: none of another object of the same name.
+    /// The listeners that may stay in their last good version; none if the object of this name is another one.
     pub(super) fn last_good(&self) -> &[Compiled] {
         if self.is_recreated { &[] } else { self.compiled() }
     }
@@ -157,7 +157,7 @@ impl Known {
         std::mem::replace(&mut self.judgement, judgement).compiled
     }
 
-    /// The listeners of the last judgement.
+    /// Consumes the forward, and returns the listeners of the last judgement.
     pub(super) fn into_compiled(self) -> Vec<Compiled> {
         self.judgement.compiled
     }

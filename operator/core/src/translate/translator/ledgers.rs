@@ -22,7 +22,7 @@ pub(super) struct Ledgers {
     by_group: BTreeMap<Group, Ledger>,
 }
 
-/// Claims that were decided.
+/// The outcome of decisions about claims.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// Groups whose claims were decided.
@@ -67,7 +67,7 @@ impl Ledgers {
         }
     }
 
-    /// Replaces the claims of these forwards; returns the groups in which they claim.
+    /// Replaces the claims of these forwards. Returns the groups in which they have claims.
     fn claim(
         &mut self,
         world: &World,

@@ -1,5 +1,5 @@
-//! Which sidecars meet which agents. A sidecar group receives the agents that its listeners reach, and the proxies of a
-//! gateway receive the sidecars to which they hand connections of these agents over.
+//! The agents that each sidecar group uses. A sidecar group receives the agents that its listeners reach, and the
+//! proxies of a gateway receive the sidecars to which they hand connections of these agents over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Met {
     /// The gateway that the agent dials.
     pub(super) gateway: ObjectKey,
-    /// Its maximum of instances.
+    /// The maximum of instances of the agent.
     pub(super) instances: usize,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Met {
 pub(super) struct Candidates {
     /// The oldest pods of each group, as many as an agent reaches, and its terminating pods.
     pub(super) pods: Vec<Candidate>,
-    /// The number of further pods, which the agent reaches in no case; by the uid of the agent.
+    /// The number of further pods, which the agent never reaches; by the uid of the agent.
     pub(super) others: BTreeMap<String, usize>,
 }
 
@@ -112,7 +112,7 @@ impl Meetings {
         replace(&mut self.reached, gateway, now)
     }
 
-    /// The number of pods that an agent of a gateway does not reach, because it or the gateway has no room.
+    /// The number of pods that an agent of a gateway does not reach because the agent or the gateway has no room.
     pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.left_out.get(gateway).and_then(|agents| agents.get(uid)).copied().unwrap_or_default()
     }

@@ -40,11 +40,11 @@ pub(super) struct Regrouped {
     pub(super) pods: BTreeSet<Group>,
     /// Pods that joined, left or changed their sidecar group.
     pub(super) placed: BTreeSet<ObjectKey>,
-    /// Selectors and pods that were looked at.
+    /// The number of compared selectors and pods.
     pub(super) work: Work,
 }
 
-/// What forwards that were read again mean for groups.
+/// The effects on groups of forwards that were read again.
 #[derive(Debug, Default)]
 struct Reassigned {
     /// Namespaces in which sidecar forwards changed their selectors.
@@ -175,7 +175,7 @@ impl Members {
         self.sidecars.get(group.sidecars()?.namespace())?.pods(group)
     }
 
-    /// Whether a group counts for verdicts: a group of pods that are all leaving does not.
+    /// Whether a group counts for verdicts: a group whose pods are all terminating does not.
     pub(super) fn counts(&self, group: &Group) -> bool {
         let Some(namespace) = group.sidecars().map(SidecarGroup::namespace) else { return true };
         self.sidecars.get(namespace).is_some_and(|sidecars| sidecars.counts(group))

@@ -1,4 +1,4 @@
-//! What every group runs.
+//! The configurations that groups run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

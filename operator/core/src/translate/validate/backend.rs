@@ -1,4 +1,4 @@
-//! The backends of a listener, and where they lead.
+//! The backends of a listener, and their destinations.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -13,12 +13,12 @@ use crate::world::ObjectKey;
 pub(crate) struct ValidBackend {
     pub(crate) weight: u32,
     pub(crate) priority: u32,
-    /// Port to check; `None`: that of the listener's check.
+    /// The port to check; `None` is the port of the listener's check.
     pub(crate) check_port: Option<u16>,
     pub(crate) to: Destination,
 }
 
-/// Where a backend leads.
+/// The destination of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Service {
@@ -32,7 +32,7 @@ pub(crate) enum Destination {
     Local {
         port: u16,
     },
-    /// What an agent reaches.
+    /// A target behind an agent.
     Tunnel {
         agent: ObjectKey,
         host: String,
@@ -41,7 +41,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// The port that the forward names.
+    /// The port that the spec names.
     pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Service { port, .. }
@@ -64,7 +64,7 @@ impl Destination {
         }
     }
 
-    /// Short form for status, without the forward's own namespace.
+    /// The short form for status, without the forward's own namespace.
     pub(crate) fn words(&self, own_namespace: &str) -> String {
         match self {
             Self::Service { key, port } if key.namespace == own_namespace => format!("svc/{}:{port}", key.name),
@@ -88,7 +88,7 @@ pub(crate) fn agent_of_id(id: &str) -> Option<ObjectKey> {
     Some(ObjectKey::new(parts.next()?, parts.next()?))
 }
 
-/// `HOST:PORT`, with brackets around an IPv6 address.
+/// Formats `HOST:PORT`, with brackets around an IPv6 address.
 pub(crate) fn host_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
@@ -145,7 +145,7 @@ pub(super) fn backends(
     backends
 }
 
-/// Checks the listener of a backend that an agent reaches.
+/// Checks that a listener may have a backend behind an agent.
 fn tunnelled(item: &Listener, path: &str, found: &mut Violations) {
     if item.end_port.is_some() {
         found.add(path, "is not for a listener with endPort: give each port a listener of its own");
@@ -157,7 +157,7 @@ fn needs_zone(host: &str) -> bool {
     host.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local())
 }
 
-/// The port to check at the endpoints of one backend.
+/// Returns the port to check at the endpoints of one backend.
 fn checked(item: &Listener, at: usize, path: &str, found: &mut Violations) -> Option<u16> {
     let port = item.backends.get(at)?.health_check_port?;
     if port == 0 {

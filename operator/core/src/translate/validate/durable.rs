@@ -11,7 +11,7 @@ use super::Violations;
 const MESSAGE_BYTES: u32 = 64 * 1024;
 /// Default of `store.disk.maxBytes`.
 const STORE_BYTES: u64 = 1024 * 1024 * 1024;
-/// Why lanes are refused beside a stream.
+/// The violation of a listener with lanes and a stream.
 const DISK_LANES: &str = "is for store.disk: remove lanes, or keep messages with store.disk";
 /// Default of `syncMillis`.
 const SYNC_MILLIS: u32 = 500;
@@ -58,7 +58,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
     Some(Box::new(durable))
 }
 
-/// The logs among which sources are divided. A stream is one.
+/// Returns the number of logs among which sources are divided. A stream is one log.
 fn lanes(asked: Option<u32>, store: &Store, path: &str, found: &mut Violations) -> u32 {
     let lanes = asked.unwrap_or(1);
     if lanes > 1 && matches!(store, Store::JetStream { .. }) {
@@ -141,7 +141,7 @@ fn framing(framing: crds::Framing) -> Framing {
     }
 }
 
-/// The store, if there is exactly one.
+/// Returns the store, if there is exactly one.
 fn store(spec: Option<&crds::DurableStore>) -> Option<Store> {
     let Some(spec) = spec else { return Some(Store::Disk { max_bytes: STORE_BYTES }) };
     match (&spec.disk, &spec.jet_stream) {
@@ -156,7 +156,7 @@ fn store(spec: Option<&crds::DurableStore>) -> Option<Store> {
     }
 }
 
-/// The sink, if there is exactly one.
+/// Returns the sink, if there is exactly one.
 fn sink(spec: &crds::DurableSend, path: &str, found: &mut Violations) -> Option<Sink> {
     Some(match (&spec.relp, &spec.tcp, &spec.udp, &spec.http) {
         (Some(relp), None, None, None) => Sink::Relp { window_messages: relp.window_messages.unwrap_or(128) },
@@ -197,7 +197,7 @@ fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink 
     }
 }
 
-/// The fields to add to messages, in the form that the sink takes.
+/// Returns the fields to add to messages, in the form that the sink takes.
 fn enrich(spec: &crds::Enrich, send: &Sink, path: &str, found: &mut Violations) -> Option<Enrich> {
     let takes_json = matches!(send, Sink::Http { format: HttpFormat::Ndjson | HttpFormat::JsonArray, .. });
     let wrong = match (spec.structured_data_id.clone(), takes_json) {

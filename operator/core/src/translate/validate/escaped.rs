@@ -1,4 +1,4 @@
-//! Bytes that are written as text with escapes.
+//! Bytes as text with escapes.
 
 use proxy_api::{MAX_CHECK_BYTES, Octets};
 
@@ -19,7 +19,7 @@ pub(super) fn octets(text: &str) -> Result<Octets, String> {
         .ok_or_else(|| format!("must be 1 to {MAX_CHECK_BYTES} bytes, but has {count}"))
 }
 
-/// The first byte that a text means, and the rest of the text; `None` at its end.
+/// Decodes the first byte of a text. Returns it with the rest of the text; `None` at the end.
 fn next(text: &[u8]) -> Result<Option<(u8, &[u8])>, String> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Ok(Some(match text {

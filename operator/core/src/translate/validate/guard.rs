@@ -75,11 +75,11 @@ pub(super) fn proxy_protocol(item: &crds::Listener, path: &str, found: &mut Viol
     if is_used && transport(item.protocol) == Transport::Udp {
         found.add(path, "is not for UDP listeners");
     }
-    // Trusted networks have no meaning if no header is read; dropping them keeps the revision the same.
+    // Trusted networks have no effect if no header is read; dropping them keeps the revision the same.
     is_used.then(|| if reads { protocol } else { ProxyProtocol { trusted: Vec::new(), ..protocol } })
 }
 
-/// Parses networks. An invalid one is a violation, because ignoring it could widen access.
+/// Parses networks. An invalid network is a violation, because ignoring it could widen access.
 fn networks(cidrs: &[Cidr], path: &str, found: &mut Violations) -> Vec<IpNet> {
     if cidrs.len() > 64 {
         found.add(path, "must have at most 64 items");

@@ -1,12 +1,12 @@
-//! Settings of a listener that are valid and have no effect, or leave no backend to the listener. They are not refused:
-//! a listener with one backend may be about to get a second.
+//! Valid settings of a listener that have no effect, or that leave no backend to the listener. They are not refused: a
+//! listener with one backend may be about to get a second.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crds::{Backend, Listener, LoadBalancingPolicy};
 
-/// What has no effect in a listener, or leaves no backend to the listener, for a person. Defaults are not mentioned. For
-/// priorities and weights, backends with weight 0 count: they may soon get sessions.
+/// Describes the settings that have no effect in a listener, or leave no backend to it, for a person. Defaults are not
+/// mentioned. For priorities and weights, backends with weight 0 count: they may soon get sessions.
 pub(super) fn settings(item: &Listener) -> Vec<String> {
     [priority(item), weight(item), no_weight(item), policy(item)].into_iter().flatten().collect()
 }
@@ -47,7 +47,7 @@ fn no_weight(item: &Listener) -> Option<String> {
     })
 }
 
-/// A backend of weight 0 gets no sessions, so that it leaves no choice to a policy.
+/// Describes a policy without a choice: backends of weight 0 get no sessions.
 fn policy(item: &Listener) -> Option<String> {
     let mut seen = BTreeSet::new();
     let mut used = item.backends.iter().filter(|backend| backend.weight != Some(0));

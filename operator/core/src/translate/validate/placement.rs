@@ -1,4 +1,4 @@
-//! Where a forward runs, and the words for that in status.
+//! The placement of a forward, and its form in status.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use proxy_api::Origin;
 use super::Violations;
 use crate::{hash::hash, world::ObjectKey};
 
-/// Where a forward runs.
+/// The placement of a forward.
 #[derive(Clone, Debug)]
 pub(crate) enum Placement {
-    /// In the pods that the selector matches. It is the object's own copy.
+    /// In the pods that the selector matches. The selector is the object's own copy.
     Sidecar(Arc<Selector>),
     /// In the proxies of this gateway.
     Gateway(ObjectKey),
@@ -29,10 +29,10 @@ impl Placement {
 
 /// Placement of a sidecar forward in status, followed by its selector.
 pub(super) const SIDECAR: &str = "sidecar";
-/// Length in bytes up to which a selector is spelled out; a longer one is replaced by its hash.
+/// The most bytes of a selector in status; a longer one is replaced by its hash.
 const LONGEST_SELECTOR: usize = 100;
 
-/// `sidecar app=shop`, with the selector as `kubectl get --selector` takes it.
+/// Formats a placement as `sidecar app=shop`, with the selector as `kubectl get --selector` accepts it.
 fn sidecar_words(selector: &Selector) -> String {
     let values = |all: &[crds::LabelValue]| all.iter().map(|value| value.0.as_str()).collect::<Vec<_>>().join(",");
     let labels = selector.match_labels.iter().map(|(key, value)| format!("{key}={}", value.0));

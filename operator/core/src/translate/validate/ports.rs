@@ -7,7 +7,7 @@ use super::{ValidListener, Violations};
 /// Limit on the ports of all listeners of a forward together.
 const MOST_PORTS: u32 = 1024;
 
-/// The number of ports after the first.
+/// Returns the number of ports after the first.
 pub(super) fn further(item: &Listener, path: &str, found: &mut Violations) -> u16 {
     let Some(end) = item.end_port else { return 0 };
     let path = format!("{path}.endPort");
@@ -28,7 +28,7 @@ pub(super) fn further(item: &Listener, path: &str, found: &mut Violations) -> u1
     further
 }
 
-/// The server names of a TLS listener in lower case, sorted.
+/// Returns the server names of a TLS listener in lower case, sorted.
 pub(super) fn names(item: &Listener, path: &str, found: &mut Violations) -> Vec<String> {
     let path = format!("{path}.tls");
     let Some(tls) = item.tls.as_ref() else {

@@ -2,7 +2,7 @@
 
 use proxy_api::Transport;
 
-/// The transport of a protocol: TLS is passed through over TCP.
+/// Returns the transport of a protocol: TLS is passed through over TCP.
 pub(crate) fn transport(protocol: crds::Protocol) -> Transport {
     match protocol {
         crds::Protocol::Tcp | crds::Protocol::Tls => Transport::Tcp,

@@ -25,7 +25,7 @@ pub struct ValidForward {
     pub(crate) retry: Retry,
     pub(crate) sessions: Sessions,
     pub(crate) access_log: proxy_api::AccessLog,
-    /// Boxed, like the other parts that few forwards have: an operator keeps tens of thousands of forwards.
+    /// Limits are boxed, like other parts that few forwards have: an operator keeps tens of thousands of forwards.
     pub(crate) limits: Option<Box<proxy_api::Limits>>,
     pub(crate) access: Option<Box<proxy_api::Access>>,
 }
@@ -43,14 +43,14 @@ pub(crate) struct ValidListener {
     pub(crate) names: Vec<String>,
     /// The port that status lists for the listener.
     pub(crate) held: Option<Held>,
-    /// `None` is the default of the placement.
+    /// The bind addresses; `None` is the default of the placement.
     pub(crate) bind: Option<Bind>,
     pub(crate) backends: Vec<ValidBackend>,
     pub(crate) policy: Policy,
     pub(crate) outlier: Outlier,
     pub(crate) proxy_protocol: Option<Box<proxy_api::ProxyProtocol>>,
     pub(crate) health_check: Option<Box<proxy_api::HealthCheck>>,
-    /// Messages are kept and sent on; `None`: sessions are forwarded.
+    /// The settings of a durable listener; `None` for a listener that forwards sessions.
     pub(crate) durable: Option<Box<Durable>>,
     /// Settings without an effect, for a person.
     pub(crate) idle: Vec<String>,

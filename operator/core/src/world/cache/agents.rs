@@ -24,7 +24,7 @@ impl Cache {
                         && old.metadata.generation == agent.metadata.generation
                 });
                 if is_same && !was_unreadable {
-                    // Only its status changed.
+                    // Only the status of the agent changed.
                     self.world.agents.insert(key, agent);
                     return;
                 }

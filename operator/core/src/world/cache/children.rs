@@ -1,4 +1,4 @@
-//! What watches show of the children of gateways.
+//! The children of gateways in the watches.
 
 use super::{Cache, Touched};
 use crate::world::{
@@ -14,7 +14,7 @@ const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
 const POD_PREFIX: usize = 58;
 
 impl Cache {
-    /// What the watches show of a child of a gateway.
+    /// The state of a gateway's child in the watches.
     #[must_use]
     pub fn shown(&self, kind: ChildKind, gateway: &ObjectKey) -> Shown {
         let mark = match kind {
@@ -59,20 +59,20 @@ impl Cache {
         here.filter(move |(_, pod)| pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name)
     }
 
-    /// The pods of a fleet on claims that something keeps from being started, in the order of their names.
+    /// The pods of a fleet on claims that cannot start, in the order of their names.
     pub fn held_pods<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
         let has_claims = self.world.gateways.get(gateway).is_some_and(|gateway| gateway.spec.durability.is_some());
         let pods = has_claims.then(|| self.pods_of(gateway)).into_iter().flatten();
         pods.filter(|(_, pod)| pod.hold != Hold::None && !pod.leaving)
     }
 
-    /// The most seconds that a pod of a fleet has to end; `None` while none is being deleted.
+    /// The most seconds that a terminating pod of a fleet has to end; `None` while no pod is being deleted.
     pub(crate) fn grace(&self, gateway: &ObjectKey) -> Option<u32> {
         let leaving = self.pods_of(gateway).filter(|(_, pod)| pod.leaving && !pod.ended);
         leaving.map(|(_, pod)| pod.grace).max()
     }
 
-    /// The state of a drainer, from its Job and its pods. A Job that does not exist yet will start.
+    /// The state of a drainer, from its Job and its pods. A Job that does not exist yet counts as about to start.
     #[must_use]
     pub fn drain(&self, job: &ObjectKey) -> Drain {
         let Some(state) = self.drainers.get(job) else { return Drain::default() };
@@ -106,7 +106,7 @@ impl Cache {
         }
     }
 
-    /// Removes a child that this watch showed.
+    /// Removes a child that this watch no longer shows.
     pub(super) fn lose_child(&mut self, kind: Kind, key: &ObjectKey, touched: &mut Touched) {
         if kind == Kind::Deployments {
             self.deployments.remove(key);

@@ -1,4 +1,4 @@
-//! Objects of other controller classes: their operators serve them, and here they do not count.
+//! Objects of other controller classes. Other operators serve them, and this one ignores them.
 
 use super::{Cache, Touched};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Cache {
-    /// Serves the objects of this class only.
+    /// Restricts the cache to the objects of this class.
     #[must_use]
     pub fn of_class(self, class: &str) -> Self {
         Self { class: class.to_owned(), ..self }
@@ -48,7 +48,7 @@ impl Cache {
         touched
     }
 
-    /// Whether a pod carries a proxy of this class; and the problem of a pod that carries one of another class.
+    /// Whether a pod carries a proxy of this class, and the problem of a pod that carries a proxy of another class.
     pub(super) fn proxy_of(&self, info: &PodInfo) -> (bool, Option<String>) {
         let carries = info.labels.contains_key(PROXY_LABEL);
         let class = class::of_labels(&info.labels);

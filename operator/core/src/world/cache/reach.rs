@@ -1,4 +1,4 @@
-//! How fleets are reached: their pods, and the Services that select the pods.
+//! The reach of fleets: their pods, and the Services that select the pods.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ fn is_reached_alike(before: &PodInfo, now: &PodInfo) -> bool {
         && before.node_ips == now.node_ips
 }
 
-/// How agents reach the sidecar of a pod, if it has a reachable one.
+/// The address at which agents reach the sidecar of a pod; `None` if there is none.
 fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
     let is_sidecar = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "sidecar") && info.gateway.is_none();
     // The address of a pod that has ended may already belong to another pod.
@@ -36,13 +36,13 @@ fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
     }
     let (uid, created, leaving) = (info.uid.clone(), info.created, info.leaving);
     // A sidecar listens only at this address. A pod in the network of its node has no address of its own, and no
-    // injected sidecar: what listens there belongs to the node.
+    // injected sidecar: a listener at the address belongs to the node.
     let address = info.ip.filter(|ip| !info.node_ips.contains(ip))?;
     Some(SidecarPod { uid, created, address, leaving })
 }
 
-/// The gateway whose status reports on a pod, and what it reports: how the pod drains a claim, or what keeps it from
-/// starting.
+/// The gateway whose status reports on a pod, and the reported state: that of a drainer, or the obstacle to the start
+/// of a pod.
 fn told_of(info: &PodInfo) -> Option<(String, Drain, Hold)> {
     let held = info.gateway.as_ref().filter(|_| info.hold != Hold::None);
     let gateway = info.drains.as_ref().or(held).filter(|_| !info.leaving)?;
@@ -84,7 +84,7 @@ impl Cache {
         }
     }
 
-    /// Updates how agents reach the sidecar of a pod.
+    /// Updates the address at which agents reach the sidecar of a pod.
     fn sidecar_pod(&mut self, key: &ObjectKey, touched: &mut Touched) {
         let now = self.proxy_pods.get(key).and_then(sidecar_of);
         if self.world.sidecar_pods.get(key) == now.as_ref() {
@@ -97,7 +97,7 @@ impl Cache {
         touched.changes.sidecar_pods.insert(key.clone());
     }
 
-    /// Updates how the fleets of a namespace are reached.
+    /// Updates the reach of the fleets of a namespace.
     pub(super) fn reach_in(&mut self, namespace: &str, touched: &mut Touched) {
         let first = ObjectKey::new(namespace, "");
         let here = self.world.gateways.range(first..).take_while(|(key, _)| key.namespace == namespace);
@@ -107,7 +107,7 @@ impl Cache {
         }
     }
 
-    /// Updates the fleets that the list which has just ended may concern.
+    /// Updates the fleets that may be affected by the list which has just ended.
     pub(super) fn refresh_reach(&mut self, touched: &mut Touched) {
         self.is_listing = false;
         for gateway in mem::take(&mut self.stale_reach) {
@@ -115,7 +115,7 @@ impl Cache {
         }
     }
 
-    /// Updates how the fleet of a gateway is reached, and records the change; during a list, only at its end.
+    /// Updates the reach of the fleet of a gateway, and records the change; during a list, only at its end.
     pub(super) fn reach(&mut self, gateway: &ObjectKey, touched: &mut Touched) {
         if self.is_listing {
             self.stale_reach.insert(gateway.clone());
@@ -160,7 +160,7 @@ impl Cache {
         ready.filter_map(|pod| Some((pod.uid.clone(), *pod.ips.first()?))).take(MAX_PEERS).collect()
     }
 
-    /// The pods of a fleet that are not about to end.
+    /// The pods of a fleet that are not terminating.
     fn staying_pods_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = &'a PodInfo> {
         self.pods_of(gateway).map(|(_, pod)| pod).filter(|pod| !pod.leaving)
     }

@@ -8,9 +8,9 @@ use super::Cache;
 use crate::world::ObjectKey;
 
 impl Cache {
-    /// Gives a forward the selector of its last version, or of a neighbour in the order of names, if that is the same.
-    /// The map of labels of a selector takes more memory than the rest of most specs, and the forwards of one app are
-    /// often neighbours.
+    /// Shares with a forward the selector of its last version, or of a neighbour in the order of names, if that is
+    /// equal. The map of labels of a selector takes more memory than the rest of most specs, and the forwards of one
+    /// app are often neighbours.
     pub(super) fn share_selector(&self, key: &ObjectKey, forward: &mut PortForward) {
         let Some(own) = &mut forward.spec.placement.sidecar else { return };
         let known = &self.world.forwards;

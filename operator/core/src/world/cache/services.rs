@@ -64,8 +64,8 @@ impl Cache {
         self.reach_in(&key.namespace, touched);
     }
 
-    /// Updates where the Service of the API server listens. The environment of the operator does not always say: a
-    /// provider may set a name there.
+    /// Updates the addresses at which the Service of the API server listens. The environment of the operator does not
+    /// always contain them: a provider may set a name there.
     fn api_service(&mut self, key: &ObjectKey, touched: &mut Touched) {
         if !key.is_api_server() {
             return;
@@ -138,8 +138,8 @@ impl Cache {
         self.world.services.insert(key.clone(), service);
     }
 
-    /// The addresses of a Service that no pod backs. Without a selector, no controller reverts what users write into
-    /// slices, so no slice counts as evidence of a pod.
+    /// The addresses of a Service that no pod backs. Without a selector, no controller reverts users' writes to slices,
+    /// so no slice counts as evidence of a pod.
     fn podless(&self, key: &ObjectKey, info: &ServiceInfo) -> BTreeSet<IpAddr> {
         let slices = || self.slices_of(key);
         if info.selector.is_empty() {
@@ -162,7 +162,7 @@ impl Cache {
     }
 }
 
-/// Everything of a Service but its endpoints.
+/// Returns all parts of a Service except for its endpoints.
 fn shape(service: &Service) -> (Option<&str>, Vec<(bool, u16)>) {
     match service {
         Service::External { host, .. } => (Some(host), Vec::new()),

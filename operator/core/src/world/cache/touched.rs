@@ -19,14 +19,14 @@ pub struct Touched {
     pub gateways: BTreeSet<ObjectKey>,
     /// Autoscalers that request more replicas than before.
     pub grown: Vec<Grown>,
-    /// The cache became synced: every watch is complete, and was not before.
+    /// Whether the cache became synced: every watch is complete, and was not before.
     pub synced: bool,
 }
 
 /// An autoscaler that requests more replicas than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grown {
-    /// The forward or gateway that asks for the autoscaler.
+    /// The forward or gateway that requests the autoscaler.
     pub subject: Subject,
     /// Replicas requested before.
     pub from: i32,

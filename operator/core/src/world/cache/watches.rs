@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{Cache, State, Touched};
 use crate::world::watched::{Kind, Source};
 
-/// Shortest time between two lists of one watch that are asked for because there is room. A list may have a hundred
+/// Shortest time between two lists of one watch that are requested because there is room. A list may have a hundred
 /// thousand objects, and nothing is published before it ends.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
@@ -14,9 +14,9 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct LeftOut {
     /// Number of events that were left out since the last list began.
     count: u64,
-    /// A known object is gone since then, so there is room for one that was left out.
+    /// Whether a known object has gone since then, so that there is room for one that was left out.
     has_room: bool,
-    /// When another list may be asked for.
+    /// When another list may be requested.
     next: Duration,
 }
 
@@ -26,17 +26,17 @@ impl LeftOut {
         self.count += 1;
     }
 
-    /// Whether objects were left out, so that what is not known may exist.
+    /// Whether objects were left out, so that unknown objects may exist.
     pub(super) const fn is_any(&self) -> bool {
         self.count > 0
     }
 
-    /// A known object is gone.
+    /// Records that a known object is gone.
     pub(super) fn make_room(&mut self) {
         self.has_room = self.is_any();
     }
 
-    /// A list begins, with all the room. Returns how many objects were left out before.
+    /// Begins a list, with all the room. Returns how many objects were left out before.
     pub(super) fn restarted(&mut self) -> u64 {
         self.has_room = false;
         std::mem::take(&mut self.count)

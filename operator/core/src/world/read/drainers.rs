@@ -15,7 +15,7 @@ use crate::{
     world::objects::{ClaimState, Drain, DrainerState, Object, Stage},
 };
 
-/// Reasons for which kubelet does not start a container, and will not without a change.
+/// Reasons for which kubelet does not start a container until something changes.
 const CANNOT_START: [&str; 5] =
     ["CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"];
 
@@ -68,7 +68,8 @@ fn lacks_pod(status: &JobStatus) -> bool {
     status.start_time.is_some() && has_none
 }
 
-/// The state of a drainer's pod. A pod that has ended, for example by an eviction, has a successor or needs none.
+/// The state of a drainer's pod. A pod that has ended, for example because it was evicted, has a successor or needs
+/// none.
 pub(super) fn drain(pod: &Pod) -> Drain {
     let told = pod.status.as_ref();
     let has_ended = |now: &&PodStatus| matches!(now.phase.as_deref(), Some("Failed" | "Succeeded"));
@@ -93,7 +94,7 @@ fn label(metadata: &ObjectMeta, label: &str) -> String {
     metadata.labels.as_ref().and_then(|labels| labels.get(label)).cloned().unwrap_or_default()
 }
 
-/// The ordinal after the prefix of the name. -1 if there is none: an object with another name is left alone.
+/// The ordinal after the prefix of the name; -1 if there is none: an object with another name is left alone.
 fn ordinal(metadata: &ObjectMeta, prefix: &str) -> i32 {
     let name = metadata.name.as_deref().unwrap_or_default();
     let Some(written) = name.strip_prefix(prefix) else { return -1 };

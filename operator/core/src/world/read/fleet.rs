@@ -86,7 +86,7 @@ fn image(template: &PodTemplateSpec) -> String {
     proxies.next().and_then(|container| container.image.clone()).unwrap_or_default()
 }
 
-/// What keeps the containers of a pod from starting.
+/// The obstacle that keeps the containers of a pod from starting.
 pub(super) fn hold(pod: &Pod) -> Hold {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
@@ -111,7 +111,7 @@ fn rollout(generation: Option<i64>, spec: &DeploymentSpec, status: Option<&Deplo
     let wanted = spec.replicas.unwrap_or(1);
     let (replicas, updated) = (status.replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0));
     if replicas > updated {
-        // The controller replaces no pod of a paused Deployment, and keeps no deadline.
+        // The controller replaces no pod of a paused Deployment, and enforces no progress deadline.
         if spec.paused == Some(true) { Progress::Stopped } else { Progress::Running }
     } else if updated < wanted || status.ready_replicas.unwrap_or(0) < updated {
         Progress::Unready
@@ -126,7 +126,7 @@ fn rollout_of_set(generation: Option<i64>, spec: &StatefulSetSpec, status: Optio
         return Progress::Running;
     };
     let (wanted, updated) = (spec.replicas.unwrap_or(1), status.updated_replicas.unwrap_or(0));
-    // The controller has not made the newest template the current one: the last of its pods is not ready.
+    // The controller has not made the newest template the current one: the last pod of that template is not ready.
     let is_old = status.current_revision != status.update_revision;
     if status.replicas > updated || is_old {
         Progress::Running

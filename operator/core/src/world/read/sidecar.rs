@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::names::{CONTAINER, SIDECAR_IMAGE};
 
-/// The image of the sidecar, if injection chose it and no annotation of the pod.
+/// The image of the sidecar, if injection and not an annotation of the pod chose it.
 pub(super) fn image(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let mut containers = spec.init_containers.iter().flatten();
