@@ -63,9 +63,9 @@ pub struct Inputs {
     pub written: mpsc::Receiver<Dated<Written>>,
     /// Results of applying children and autoscalers.
     pub applied: mpsc::Receiver<Dated<Applied>>,
-    /// Questions of the aggregated APIs.
+    /// Questions from the aggregated APIs.
     pub questions: mpsc::Receiver<Question>,
-    /// What the installed CRDs lack.
+    /// The fields that the installed CRDs lack.
     pub lacks: watch::Receiver<Vec<Lack>>,
     /// The current term of the leader election.
     pub term: watch::Receiver<lease::Term>,
@@ -126,7 +126,7 @@ impl Driver {
         }
     }
 
-    /// Time since the driver started.
+    /// The time since the driver started.
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -232,7 +232,7 @@ impl Driver {
         self.debounce.touch(self.now());
     }
 
-    /// Translates the changes since the last look, and publishes the result.
+    /// Translates the changes since the last translation, and publishes the result.
     fn look(&mut self) {
         let now = self.now();
         let is_behind =

@@ -1,4 +1,4 @@
-//! `portlane-operator`: parses settings, sets up the log, and runs the operator until it is asked to end.
+//! `portlane-operator`: parses settings, sets up the log, and runs the operator until a signal ends it.
 
 use std::{
     error::Error,
@@ -37,7 +37,7 @@ fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
         .add_directive("kube_client::client::builder=off".parse()?)
         .add_directive("kube_runtime::watcher=error".parse()?);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stdout);
-    // If stdout is gone, records are dropped silently: a complaint on stderr for each of them would not help.
+    // If stdout is closed, records are dropped silently: an error on stderr for each of them would not help.
     let log = log.log_internal_errors(false);
     match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),

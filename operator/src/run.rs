@@ -53,7 +53,7 @@ pub enum RunError {
     /// An address cannot be bound.
     #[error("cannot listen on the {role} address; choose another one")]
     Address {
-        /// What the address serves.
+        /// The purpose of the address.
         role: &'static str,
         /// Why binding failed.
         #[source]
@@ -93,7 +93,7 @@ pub(super) struct Replica {
     leaf: Arc<Leaf>,
     /// The serving certificate for API servers.
     serving: Serving,
-    /// What the installed CRDs lack.
+    /// The fields that the installed CRDs lack.
     lacks: watch::Receiver<Vec<Lack>>,
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
@@ -103,9 +103,9 @@ pub(super) struct Replica {
     tasks: Tasks,
     /// Heartbeats of the loops.
     liveness: Liveness,
-    /// The end of this replica, for the servers of API servers.
+    /// The end of this replica, for the servers that API servers connect to.
     ending: Ending,
-    /// The API server answers again.
+    /// Signals that the API server answers again.
     returns: Returns,
 }
 
@@ -118,7 +118,7 @@ async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, Ru
 /// # Errors
 /// See [`RunError`].
 pub async fn run(settings: Settings) -> Result<(), RunError> {
-    // SIGHUP has no meaning here, and would end the process: a stream that exists replaces the default for good.
+    // SIGHUP has no meaning here. Its default would end the process, and this stream replaces the default for good.
     let _hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let (client, watches) = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
     let health = open("health", settings.health_address).await?;

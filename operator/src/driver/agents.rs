@@ -14,7 +14,7 @@ use super::Driver;
 use crate::inputs::identity::Identity;
 
 impl Driver {
-    /// Passes on a certificate request. If there is no answer, the stream tells its proxy to ask again.
+    /// Passes on a certificate request. Without an answer, the stream tells its proxy to retry.
     pub(super) fn sign(&mut self, identity: &Identity, id: u64, sign: Sign, reply: oneshot::Sender<SignOutcome>) {
         let Some(leading) = &self.leading else { return };
         let proxy = identity.proxy();
@@ -30,7 +30,7 @@ impl Driver {
         }
     }
 
-    /// A proxy reported the agents that are connected to it.
+    /// Takes a proxy's report of the agents that are connected to it.
     pub(super) fn connected_agents(&mut self, proxy: &ProxyId, id: u64, report: AgentsReport) {
         let Some(leading) = &self.leading else { return };
         if let Some(report) = leading.known.agents(proxy, id, report) {

@@ -7,14 +7,14 @@ use operator_core::schedule::cut_off::Counted;
 use super::Driver;
 
 impl Driver {
-    /// Fleets by the state of their rollout.
+    /// Counts fleets by the state of their rollout.
     pub(super) fn count_fleets(&self) {
         for (state, count) in self.schedules.gateways.counts().by_state() {
             self.metrics.fleets.get_or_create(&[("state", state)]).set(number(count));
         }
     }
 
-    /// Outdated sidecars by namespace. A namespace without any has no series.
+    /// Counts outdated sidecars by namespace. A namespace without any has no series.
     pub(super) fn count_sidecars(&mut self, now: Duration) {
         let Some(counted) = self.schedules.sidecars.tick(&self.cache, &self.fleets.image, now) else { return };
         for (namespace, count) in counted.by_namespace {
@@ -25,7 +25,7 @@ impl Driver {
         }
     }
 
-    /// Proxies that a new CA has cut off. The first one is logged.
+    /// Reports the number of proxies that a new CA has cut off. The first one is logged.
     pub(super) fn cut_off(&self, Counted { count, first }: Counted) {
         self.metrics.cut_off.set(number(count));
         if let Some(first) = first {
@@ -37,7 +37,7 @@ impl Driver {
         }
     }
 
-    /// A term ends: the next leader counts.
+    /// Removes the series of outdated sidecars: the next leader counts.
     pub(super) fn forget_sidecars(&self) {
         for namespace in self.schedules.sidecars.namespaces() {
             self.metrics.sidecars_outdated.remove(&[("namespace", namespace.clone())]);

@@ -1,4 +1,4 @@
-//! Runs the effects that the core asks for. Results return to the driver as messages.
+//! Runs the effects that the core requests. Results return to the driver as messages.
 
 use std::sync::Arc;
 
@@ -36,13 +36,13 @@ const CHILDREN: &str = "children of gateways";
 /// The result of writing an object other than a status.
 #[derive(Debug)]
 pub enum Applied {
-    /// The children of a gateway.
+    /// The result of applying the children of a gateway.
     Children(schedule::Applied),
-    /// An autoscaler.
+    /// The result of applying an autoscaler.
     Autoscaler(Scaled),
-    /// A write for a drained claim.
+    /// The result of a write for a drained claim.
     Drained(Answered),
-    /// The Secret of an agent.
+    /// The result of checking the Secret of an agent.
     Enrolment(Offered),
     /// A token of this agent was redeemed.
     Redeemed(ObjectKey),
@@ -102,7 +102,7 @@ impl Effects {
             Effect::Event(happened) => self.events.report(happened),
             Effect::ApplyChildren(desired) => {
                 let heartbeat = self.patience.heartbeat(CHILDREN);
-                // It takes many requests, so it has a limit of its own, and a sign of life for each of them.
+                // The apply consists of many requests, so it has its own limit, and beats for each of them.
                 self.spawn(CHILDREN, async move {
                     let result =
                         children::apply(&client, &desired, &heartbeat).await.map_err(|error| error.to_string());
@@ -168,7 +168,7 @@ impl Effects {
             return;
         };
         let enroller = self.enroller.clone();
-        // If it is given up, the reply is dropped, and the stream tells its proxy to ask again.
+        // If the signing is given up, the reply is dropped, and the stream tells its proxy to retry.
         self.start("certificates of tunnels", None, async move {
             let answered = enroller.sign(&judged, &request).await;
             drop(place);
@@ -177,7 +177,7 @@ impl Effects {
         });
     }
 
-    /// Starts an effect. If it is given up, its result is `late`.
+    /// Starts an effect. If the effect is given up, its result is `late`.
     fn start(
         &mut self,
         name: &'static str,
@@ -200,7 +200,7 @@ impl Effects {
     }
 }
 
-/// Why an effect that was given up has failed.
+/// The failure of an effect that was given up.
 fn no_result() -> String {
     format!("no result within {} s: the API server is slow", EFFECT_LIMIT.as_secs())
 }

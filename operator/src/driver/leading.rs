@@ -1,4 +1,4 @@
-//! One term: what this replica knows while it leads, and the channels to proxies.
+//! One term: the state of this replica while it leads, and the channels to proxies.
 
 use std::{
     sync::Arc,
@@ -28,8 +28,8 @@ impl Leading {
         Self { known: Leadership::new(term), channels: Channels::default(), deltas: Arc::default() }
     }
 
-    /// Translates what was touched and publishes the result to streams. Returns the groups whose pods changed, and the
-    /// translator's update.
+    /// Translates the touched objects and publishes the result to streams. Returns the groups whose pods changed, and
+    /// the translator's update.
     pub(super) fn take(
         &mut self,
         touched: &Touched,

@@ -1,4 +1,4 @@
-//! Answers to questions of the live API: the core says which proxies to ask, and what they should run.
+//! Answers questions of the live API: the core says which proxies to query, and what they should run.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
 impl Driver {
     pub(super) fn answer_live(&self, leading: &Leading, question: LiveQuestion) {
         let Leading { known, channels, .. } = leading;
-        // The caller may have given up.
+        // The caller may no longer wait.
         match question {
             LiveQuestion::Proxies { of, reply } => {
                 drop(reply.send(known.live(&self.cache, &of).map(|live| with_asks(live, &BTreeMap::new(), channels))));

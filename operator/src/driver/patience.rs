@@ -1,4 +1,4 @@
-//! How long effects may take.
+//! Limits the time that effects may take.
 
 use std::{
     collections::BTreeSet,
@@ -19,12 +19,12 @@ use crate::platform::{
 pub struct Patience {
     liveness: Liveness,
     metrics: Arc<Metrics>,
-    /// Names of effects that were given up, until one of the same name ends in time.
+    /// Names of effects that were given up; a name is removed once an effect of that name ends in time.
     given_up: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Patience {
-    /// No effect was given up yet.
+    /// The state before any effect was given up.
     #[must_use]
     pub fn new(liveness: Liveness, metrics: Arc<Metrics>) -> Self {
         Self { liveness, metrics, given_up: Arc::default() }
@@ -35,7 +35,7 @@ impl Patience {
         self.liveness.heartbeat(format!("work on {name}"))
     }
 
-    /// The result of an effect, which may begin now; `None` if it was given up.
+    /// Returns the result of an effect, which may begin now; `None` if the effect was given up.
     pub(super) fn bound<T, F>(
         &self,
         name: &'static str,
@@ -60,7 +60,7 @@ impl Patience {
             return;
         }
         count(&self.metrics.api_errors, "request", "unfinished");
-        // Logged once: many effects may wait for the same thing.
+        // The first such effect is logged: many effects may wait for the same thing.
         if given_up.insert(name) {
             tracing::warn!("work on {name} gave no result within {} s, will retry", EFFECT_LIMIT.as_secs());
         }

@@ -64,7 +64,7 @@ impl Driver {
         }
     }
 
-    /// A stream ended.
+    /// Records that a stream ended.
     fn gone(&mut self, proxy: &ProxyId, id: u64, now: Duration) {
         let Some(leading) = &mut self.leading else { return };
         let mut steps = Vec::new();
@@ -88,7 +88,7 @@ impl Driver {
         let MetricQuestion { namespace, of, metric, forward, reply } = question;
         let asked = of.among(&self.cache.proxy_pods, &namespace);
         let known = leading.known.proxies.loads_of(asked, (metric, forward.as_ref()), (began, self.now()));
-        // The caller may have given up.
+        // The caller may no longer wait.
         let _ = reply.send(known);
     }
 

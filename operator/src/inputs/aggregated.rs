@@ -1,4 +1,4 @@
-//! The APIs that API servers aggregate: custom metrics, and the live API.
+//! The APIs that API servers aggregate: custom metrics and the live API.
 //!
 //! Only the leader knows the proxies, so the leader makes itself the only endpoint of the Service of both APIs, by an
 //! `EndpointSlice`. The server admits only the API server's aggregator, by its client certificate; the aggregator has
@@ -17,9 +17,9 @@ use crate::platform::https::{Answer, Answers};
 
 /// The APIs of one server.
 pub struct Aggregated {
-    /// Custom metrics. Absent: not served.
+    /// Custom metrics; absent if not served.
     pub metrics: Option<MetricsApi>,
-    /// The live API. Absent: not served.
+    /// The live API; absent if not served.
     pub live: Option<LiveApi>,
 }
 

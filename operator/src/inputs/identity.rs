@@ -16,9 +16,9 @@ use crate::platform::metrics::{Metrics, count};
 
 /// Concurrent reviews.
 const AT_ONCE: usize = 32;
-/// Reviews per second, and how many may come at once. Proxies beyond that try again later.
+/// Reviews per second, and the burst of reviews. Further proxies retry later.
 const REVIEWS: (u32, u32) = (200, 400);
-/// Longest wait for the turn of a review.
+/// The longest time that a review waits for its turn.
 const WAIT: Duration = Duration::from_secs(1);
 /// Timeout of one review.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,7 +100,7 @@ struct Past {
 }
 
 impl Past {
-    /// The answer that needs no review. Absent: a review may begin.
+    /// Returns the answer if no review is needed. Absent: a review may begin.
     fn known(&mut self, token: &str, now: Duration) -> Option<Result<Identity, IdentityError>> {
         if let Some(recent) = self.recent.get(token, now) {
             return Some(Ok(recent));
@@ -111,7 +111,7 @@ impl Past {
 }
 
 impl Identities {
-    /// Reviews with this client, which needs `create` on `TokenReview`s.
+    /// A reviewer that uses this client, which needs `create` on `TokenReview`s.
     #[must_use]
     pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         let past = Past { recent: Recent::new(RECENT, KEPT), bucket: Bucket::default() };
@@ -128,7 +128,7 @@ impl Identities {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pod that a token is bound to. A proxy that reconnects within seconds needs no further review.
+    /// Returns the pod that a token is bound to. A proxy that reconnects within seconds needs no further review.
     ///
     /// # Errors
     /// See [`IdentityError`].
@@ -168,7 +168,7 @@ impl Identities {
     }
 }
 
-/// Reads a review. An authenticated token is not enough: the token must be for this audience and bound to a pod.
+/// Reads a review. Authentication is not enough: the token must be for this audience and bound to a pod.
 fn read(status: TokenReviewStatus) -> Result<Identity, IdentityError> {
     if status.authenticated != Some(true) {
         return Err(IdentityError::Refused(status.error.unwrap_or_else(|| "not authenticated".to_owned())));

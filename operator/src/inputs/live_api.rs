@@ -1,8 +1,8 @@
-//! The live API (`live.portlane.dev/v1alpha1`): live sessions of forwards and pods, the lag of their durable listeners, and
-//! what a proxy runs.
+//! The live API (`live.portlane.dev/v1alpha1`): live sessions of forwards and pods, the lag of their durable listeners,
+//! and the configuration of a proxy.
 //!
-//! The driver only names the proxies; the requests wait for the proxies' answers here. All requests together have few
-//! inquiries and few large answers at the same time.
+//! The driver only names the proxies; requests wait for the proxies' answers here. The inquiries and the large answers
+//! of all requests together are bounded.
 
 use std::{
     collections::BTreeMap,
@@ -42,10 +42,10 @@ use crate::{
 
 /// The most requests in progress, until their clients have read the answers.
 const REQUESTS: usize = 4;
-/// The most requests in progress about one namespace, so that users of one namespace cannot keep out all others.
+/// The most requests in progress about one namespace, so that users of one namespace cannot block all others.
 const REQUESTS_OF_NAMESPACE: usize = 2;
-/// Proxies that one request asks at the same time. Requests share none of these turns: a forward whose proxies stay
-/// silent must not delay the requests for others.
+/// The most proxies that one request queries at the same time. Requests do not share these turns: a forward whose
+/// proxies do not answer must not delay the requests for others.
 const INQUIRIES: usize = 8;
 /// Timeout of a proxy's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -65,7 +65,7 @@ pub struct LiveApi {
 }
 
 impl LiveApi {
-    /// An API that asks this driver.
+    /// An API that sends its questions to this driver.
     #[must_use]
     pub fn new(questions: mpsc::Sender<Question>, metrics: Arc<Metrics>) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS));
@@ -99,7 +99,7 @@ impl LiveApi {
                 requests
             })
         };
-        // The place of the namespace is freed at once if there is no other.
+        // The place of the namespace is freed at once if all requests together have no place left.
         let both =
             of_namespace.try_acquire_owned().and_then(|its| Ok(vec![its, self.requests.clone().try_acquire_owned()?]));
         both.map_err(|_| {
@@ -116,7 +116,7 @@ impl LiveApi {
         Ok(written(gathered.document(), places))
     }
 
-    /// The sessions of all forwards of a namespace, or of all: each proxy is asked once for all of them.
+    /// Lists the sessions of all forwards of a namespace, or of all namespaces: each proxy is queried once.
     async fn together(
         &self,
         namespace: Option<String>,
@@ -131,21 +131,21 @@ impl LiveApi {
         Ok(written(gathered.document(), places))
     }
 
-    /// The lag of the durable listeners of a forward, or of all in the proxy of a pod.
+    /// Lists the lag of the durable listeners of a forward, or of those in the proxy of a pod.
     async fn lag(&self, of: Of) -> Result<Answer, Answer> {
         let (places, origin, proxies) = self.proxies(of).await?;
         let selection = Selection { origin, lag: true, ..Selection::default() };
         Ok(written(self.gather_lag(selection, proxies).await.document(), places))
     }
 
-    /// The same of all forwards of a namespace, or of all.
+    /// Lists the lag for all forwards of a namespace, or of all namespaces.
     async fn lag_together(&self, namespace: Option<String>) -> Result<Answer, Answer> {
         let (places, proxies, _) = self.all_proxies(namespace.clone()).await?;
         let selection = Selection { namespace, lag: true, ..Selection::default() };
         Ok(written(self.gather_lag(selection, proxies).await.document(), places))
     }
 
-    /// Takes places, and finds the proxies of an object. The origin is that of a forward.
+    /// Takes places, and finds the proxies of an object. Also returns the origin if the object is a forward.
     async fn proxies(&self, of: Of) -> Result<(Places, Option<Origin>, Vec<LiveProxy>), Answer> {
         let (Of::Forward(Origin { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
         let places = self.places(namespace)?;
@@ -162,7 +162,7 @@ impl LiveApi {
         Ok((places, origin, proxies))
     }
 
-    /// Takes places, and finds the proxies of all forwards of a namespace, or of all.
+    /// Takes places, and finds the proxies of all forwards of a namespace, or of all namespaces.
     async fn all_proxies(&self, namespace: Option<String>) -> Result<(Places, Vec<LiveProxy>, Forwards), Answer> {
         // No namespace has an empty name, so requests about all namespaces have their own places.
         let places = self.places(namespace.as_deref().unwrap_or_default())?;
@@ -182,7 +182,7 @@ impl LiveApi {
         Ok(written(configured.document(), places))
     }
 
-    /// Asks proxies for these sessions.
+    /// Queries proxies for these sessions.
     async fn gather(&self, mut gathered: Gathered, wanted: Selection, proxies: Vec<LiveProxy>) -> Gathered {
         let wanted = Selection { limit: gathered.room(), ..wanted };
         let take = |pod: &ObjectKey, live| {
@@ -193,7 +193,8 @@ impl LiveApi {
         gathered
     }
 
-    /// Asks proxies for the lag of these listeners. An older proxy lists sessions: with a limit of 0 it counts them.
+    /// Queries proxies for the lag of these listeners. An older proxy lists sessions instead: with the limit 0, it
+    /// counts them.
     async fn gather_lag(&self, wanted: Selection, proxies: Vec<LiveProxy>) -> Lags {
         let carried = proxies.iter().filter_map(|proxy| Some((proxy.pod.clone(), proxy.carried.clone()?))).collect();
         let pods = proxies.iter().map(|proxy| proxy.pod.clone()).collect();
@@ -206,8 +207,8 @@ impl LiveApi {
         lags
     }
 
-    /// Asks proxies, and waits for their answers for a limited time. `take` gets each answer, and returns the limit for the
-    /// proxies that are asked after it.
+    /// Queries proxies, and waits for their answers for a limited time. `take` gets each answer, and returns the limit
+    /// for the proxies that are queried after it.
     async fn inquire_all(
         &self,
         wanted: Selection,
@@ -251,7 +252,7 @@ fn begun(selection: &Selection, proxies: &[LiveProxy]) -> Gathered {
     Gathered::new(selection.clone(), pods).rated(rates)
 }
 
-/// Asks one proxy. The error is the reason for a missing answer, as a label of a metric.
+/// Queries one proxy. The error is the reason for a missing answer, as a label of a metric.
 async fn inquire(asks: &mpsc::Sender<Ask>, selection: Selection) -> Result<LiveSessions, &'static str> {
     let (reply, answer) = oneshot::channel();
     asks.try_send(Ask { selection: Box::new(selection), reply }).map_err(|_| "refused")?;

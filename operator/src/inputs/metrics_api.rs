@@ -62,7 +62,7 @@ mod tests {
     use operator_core::ObjectKey;
     use serde_json::{Value, json};
 
-    /// The answer to a request for all pods of a namespace, if this is what the driver knows.
+    /// Answers a request for all pods of a namespace, given what the driver knows.
     async fn answered(known: Result<Vec<(String, u64)>, Unheard>) -> (StatusCode, Value) {
         let (questions, mut asked) = mpsc::channel(1);
         let api = MetricsApi(questions);

@@ -1,4 +1,4 @@
-//! Questions of the aggregated APIs to the driver, and answers in the form of the Kubernetes API.
+//! Questions from the aggregated APIs to the driver, and answers in the form of the Kubernetes API.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use operator_core::{
 
 use crate::{outputs::publish::Ask, platform::https::Answer};
 
-/// Questions that may wait for the driver.
+/// The most questions that wait for the driver.
 pub const WAITING: usize = 64;
 /// Timeout of the driver's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A question to the driver. A driver that does not lead drops the sender of the reply.
 #[derive(Debug)]
 pub enum Question {
-    /// About the load of pods.
+    /// A question about the load of pods.
     Metric(MetricQuestion),
-    /// About proxies.
+    /// A question about proxies.
     Live(LiveQuestion),
 }
 
@@ -41,7 +41,7 @@ pub enum Question {
 pub struct MetricQuestion {
     /// Namespace of the pods.
     pub namespace: String,
-    /// Selection among these pods.
+    /// The selected pods.
     pub of: metrics_api::Of,
     /// The metric.
     pub metric: PodMetric,
@@ -54,14 +54,14 @@ pub struct MetricQuestion {
 /// A question about proxies. The reply is absent if the forward or the pod is unknown, or the pod runs no proxy.
 #[derive(Debug)]
 pub enum LiveQuestion {
-    /// Which proxies are asked for sessions.
+    /// Which proxies to query for sessions.
     Proxies {
-        /// Whose sessions.
+        /// The owner of the sessions.
         of: Of,
         /// Receives the proxies.
         reply: oneshot::Sender<Option<Vec<LiveProxy>>>,
     },
-    /// Which proxies are asked for the sessions of all forwards of a place.
+    /// Which proxies to query for the sessions of all forwards of a namespace or of the cluster.
     Together {
         /// Namespace of the forwards. Absent: all namespaces.
         namespace: Option<String>,
@@ -80,17 +80,17 @@ pub enum LiveQuestion {
 /// A proxy that may have live sessions.
 #[derive(Debug)]
 pub struct LiveProxy {
-    /// Its pod.
+    /// The pod of the proxy.
     pub pod: ObjectKey,
-    /// The queue of its stream. Absent: the proxy has no stream.
+    /// The queue of the proxy's stream. Absent: the proxy has no stream.
     pub asks: Option<mpsc::Sender<Ask>>,
     /// The rates of the requested sessions, by the proxy's last report of its load. Absent: unknown.
     pub rates: Option<Rates>,
-    /// The namespaces of the forwards that it carries. Absent where one object is asked about.
+    /// The namespaces of the forwards that the proxy carries. Absent in questions about one object.
     pub carried: Option<Carried>,
 }
 
-/// Asks the driver. The error is the answer to the client.
+/// Sends a question to the driver. The error is the answer to the client.
 pub(super) async fn ask<T>(
     questions: &mpsc::Sender<Question>,
     question: Question,

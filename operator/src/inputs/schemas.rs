@@ -23,7 +23,7 @@ use crate::platform::{
 
 /// Interval between two checks.
 const LOOK: Duration = Duration::from_secs(600);
-/// The same interval while a field is missing: an upgrade of the CRDs may be under way.
+/// The interval while a field is missing: an upgrade of the CRDs may be under way.
 const SOON: Duration = Duration::from_secs(30);
 /// Longest pause after checks that failed.
 const RETRY: Duration = Duration::from_secs(300);
@@ -40,14 +40,14 @@ enum CrdError {
 }
 
 impl CrdError {
-    /// Whether the API server publishes no schema of the group at all.
+    /// Whether the error means that the API server publishes no schema of the group at all.
     fn is_about_missing_crds(&self) -> bool {
         matches!(self, Self::Published(error) if error.code() == Some(404))
     }
 }
 
-/// Checks the CRDs until the process ends, and sends what they lack. Readiness does not depend on the result: forwards
-/// that need no new field work with old CRDs.
+/// Checks the CRDs until the process ends, and sends the fields that they lack. Readiness does not depend on the
+/// result: forwards that need no new field work with old CRDs.
 pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: Arc<Metrics>, heartbeat: Heartbeat) {
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
     let mut comparisons = Comparisons::default();
@@ -64,7 +64,7 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
             Err(error) => {
                 count(&metrics.crd_checks, "result", "failed");
                 let next = rounds.checked(Checked::Failed(&error.to_string()));
-                // The watches log what to do about CRDs that are missing.
+                // The watches log the remedy for missing CRDs.
                 if next.is_news && !error.is_about_missing_crds() {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(%error, cause, "cannot check the installed CRDs, will retry");

@@ -1,7 +1,7 @@
 //! One stream per proxy: authenticates the proxy, sends it the configuration of its group, and receives its reports.
 //!
-//! A replica that does not lead refuses a stream before it sends any request to the API server. The memory of the
-//! leader and the work of the driver that proxies can cause are bounded for each proxy and for all proxies together.
+//! A replica that does not lead refuses a stream before it sends any request to the API server. The memory and the work
+//! that proxies can cause in the leader are bounded for each proxy and for all proxies together.
 
 mod held;
 mod pending;
@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// Messages that may wait for one proxy. Beyond that the stream of this proxy waits, and no other.
+/// The most messages that wait for one proxy. Beyond that, the stream of this proxy waits, and no other.
 const WAITING: usize = 4;
 /// Timeout of the driver's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A message from a stream to the driver.
 #[derive(Debug)]
 pub enum FromStream {
-    /// A proxy asks to follow.
+    /// A proxy requests to follow.
     Connected {
         /// The authenticated pod.
         identity: Identity,
@@ -63,7 +63,7 @@ pub enum FromStream {
         id: u64,
         /// The part.
         part: Box<ReportPart>,
-        /// The report is about the very snapshot that was sent under its number: the digests agree.
+        /// Whether the report is about the very snapshot that was sent under its number: the digests agree.
         agreed: bool,
         /// The room of the part among the reports that wait for the driver.
         room: Option<OwnedSemaphorePermit>,
@@ -77,7 +77,7 @@ pub enum FromStream {
         /// The load.
         load: Box<Load>,
     },
-    /// A proxy asks for a certificate.
+    /// A proxy requests a certificate.
     Sign {
         /// The authenticated pod.
         identity: Identity,
@@ -85,7 +85,7 @@ pub enum FromStream {
         id: u64,
         /// The request.
         sign: Box<Sign>,
-        /// Receives the answer. Dropped if there is none now.
+        /// Receives the answer. Dropped if there is no answer now.
         reply: oneshot::Sender<SignOutcome>,
     },
     /// A proxy reported the agents that are connected to it.
@@ -154,7 +154,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// A service that asks this driver.
+    /// A service that sends its messages to this driver.
     #[must_use]
     pub fn new(
         identities: Identities,
@@ -201,7 +201,7 @@ impl Streams {
 
 impl Follower for Streams {
     async fn follow(&self, token: Option<String>, messages: Messages) -> Result<Admitted, Status> {
-        // Before the review: without a leader, all proxies ask all replicas again and again.
+        // This check comes before the review: without a leader, all proxies keep trying all replicas.
         if self.term.borrow().is_none() {
             return self.refuse("not_leader", Self::not_leader());
         }

@@ -68,7 +68,7 @@ pub type Message = (Source, Seen);
 /// A running watch.
 struct Running {
     task: JoinHandle<Option<()>>,
-    /// Asks the watch to list again.
+    /// Tells the watch to list again.
     again: Arc<Notify>,
 }
 
@@ -77,7 +77,7 @@ pub struct Watches {
     client: Client,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
-    /// Permissions are granted namespace by namespace.
+    /// Whether permissions are granted namespace by namespace.
     is_scoped: bool,
     /// Controller class of the operator.
     class: String,
@@ -146,7 +146,7 @@ impl Watches {
         }
     }
 
-    /// Has a watch list again.
+    /// Makes a watch list again.
     pub fn list_again(&self, source: &Source) {
         if let Some(Running { again, .. }) = self.running.get(source) {
             again.notify_one();
@@ -175,16 +175,16 @@ impl Watches {
 struct Task {
     client: Client,
     source: Source,
-    /// The operator watches single namespaces, one of which may refuse.
+    /// Whether the operator watches single namespaces, one of which may refuse.
     is_scoped: bool,
     /// Controller class of the operator.
     class: String,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
-    /// The driver asks for another list.
+    /// Signals that the driver requests another list.
     again: Arc<Notify>,
-    /// The API server answers again.
+    /// Signals that the API server answers again.
     returns: Returns,
 }
 
@@ -276,7 +276,7 @@ impl Task {
         while self.pump(&mut progress, open(), &convert).await != Ended::Driver {}
     }
 
-    /// Passes events on.
+    /// Passes events to the driver.
     async fn pump<K, S>(&self, progress: &mut Progress, events: S, convert: &impl Fn(K) -> Object) -> Ended
     where
         K: Debug + Clone + DeserializeOwned + Send + 'static,
@@ -344,13 +344,13 @@ impl Task {
     }
 }
 
-/// What every watch asks for.
+/// The configuration of every watch.
 fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
 }
 
-/// What a watch of a kind asks for, before labels. The operator may read one Service and one `EndpointSlice` of the
-/// namespace `default`, which RBAC permits to a watch that names them by this field.
+/// The configuration of a watch of a kind, before labels. The operator may read one Service and one `EndpointSlice` of
+/// the namespace `default`: RBAC permits that to a watch that names them by this field.
 fn config_of(kind: Kind) -> watcher::Config {
     match kind {
         Kind::ApiServer | Kind::ApiServerSlices => config().fields(&format!("metadata.name={}", names::API_SERVER.1)),

@@ -34,12 +34,12 @@ use crate::platform::{
     metrics::{Metrics, count},
 };
 
-/// The largest review, in bytes, that the webhook's thread reads between other work: it takes about a millisecond.
-/// Larger reviews are read on another thread, one at a time.
+/// The largest review, in bytes, that the webhook's thread parses between other work, as that takes about a
+/// millisecond. Larger reviews are parsed on another thread, one at a time.
 const READ_AT_ONCE: usize = 128 << 10;
 
-/// The pod selectors of sidecar forwards. The driver writes them from its cache, which shares them; every request reads
-/// them.
+/// The pod selectors of sidecar forwards. The driver writes them from its cache, whose copies they share; every request
+/// reads them.
 #[derive(Debug, Default)]
 pub struct SharedSelectors(ArcSwap<Selectors>);
 
@@ -53,10 +53,10 @@ impl SharedSelectors {
     }
 }
 
-/// Why a body has no answer.
+/// Why a body gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
-    /// The review would be too large as values in memory.
+    /// The parsed review would take too much memory.
     TooComplex,
     /// The body is not an `AdmissionReview`.
     NotAReview,
@@ -75,7 +75,7 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// An injector of this sidecar.
+    /// A webhook that injects this sidecar.
     #[must_use]
     pub fn new(
         selectors: Arc<SharedSelectors>,
@@ -86,7 +86,7 @@ impl Injector {
         Self { selectors, sidecar, trusted, metrics, large: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The answer to an `AdmissionReview` (admission.k8s.io/v1). Absent if the request has no uid.
+    /// Answers an `AdmissionReview` (admission.k8s.io/v1). Absent if the request has no uid.
     #[must_use]
     pub fn review(&self, review: &Value) -> Option<Value> {
         let started = std::time::Instant::now();
@@ -104,7 +104,7 @@ impl Injector {
         Some(answer.review)
     }
 
-    /// Reads a review and answers it.
+    /// Parses a review and answers it.
     async fn read(&self, body: Bytes) -> Result<Value, Unread> {
         if body.len() <= READ_AT_ONCE {
             return self.parsed(&body);
@@ -112,14 +112,14 @@ impl Injector {
         let turn = self.large.clone().acquire_owned().await.map_err(|_| Unread::NotAReview)?;
         let own = self.clone();
         let read = spawn_blocking(move || {
-            // The turn lasts as long as the work, even if nobody waits for it any more.
+            // The turn lasts as long as the work, even if its caller no longer waits.
             let _turn = turn;
             own.parsed(&body)
         });
         read.await.unwrap_or(Err(Unread::NotAReview))
     }
 
-    /// The answer to a review. Any pod may send one, so its weight is checked before anything of it is stored.
+    /// Parses and answers a review. Any pod may send one, so its weight is checked before any of it is stored.
     fn parsed(&self, body: &[u8]) -> Result<Value, Unread> {
         if !Weight::of(body).is_within(HEAVIEST) {
             count(&self.metrics.injections, "result", "too_complex");

@@ -70,7 +70,7 @@ fn api(client: &Client, scaler: &Scaler) -> Api<HorizontalPodAutoscaler> {
 async fn free(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     let target = target(client, scaler).await.map_err(|error| failed(&scaler.target, &error))?;
     let target = target.as_ref().map(|(metadata, replicas)| (metadata, *replicas));
-    // A list that fails must not hide a finding about the target itself.
+    // If the list fails, a finding about the target itself must still be reported.
     if let Some(why) = obstacle(scaler, target, &[]) {
         return Err(why);
     }
@@ -99,7 +99,7 @@ async fn target(client: &Client, scaler: &Scaler) -> Result<Option<(ObjectMeta, 
     })
 }
 
-/// The HPA of the workload of this name could not be applied or deleted.
+/// The obstacle that the HPA of the workload of this name could not be applied or deleted.
 #[must_use]
 pub fn failed(name: &str, error: &impl Display) -> NoScaler {
     NoScaler { reason: FAILED, message: format!("cannot reconcile the HorizontalPodAutoscaler of {name}: {error}") }

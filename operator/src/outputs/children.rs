@@ -1,4 +1,4 @@
-//! Applies the children of gateways: reads what exists, and executes the plan that the core makes of it.
+//! Applies the children of gateways: reads the existing objects, and executes the core's plan for them.
 
 use kube::{
     Api, Client,

@@ -33,7 +33,7 @@ pub struct CostWriter {
 }
 
 impl CostWriter {
-    /// Writes costs through this client.
+    /// A writer that uses this client.
     #[must_use]
     pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, cause: Arc::default() }
@@ -48,11 +48,12 @@ impl CostWriter {
                 self.cause().succeeded();
                 "written"
             }
-            // The pod is gone, was replaced, or changed since it was read.
+            // The pod is gone, was recreated, or has changed since it was read.
             Err(error) if is_outdated(error.code()) => "outdated",
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "deletion-cost");
-                // Logged once: a Role without permission to patch pods would cause eight lines per second.
+                // Each cause is logged once: a Role without permission to patch pods would cause eight lines per
+                // second.
                 if self.cause().failed(error.code()) {
                     tracing::warn!(%pod, %error, "cannot write the deletion cost of a pod, will retry");
                 }
@@ -67,15 +68,15 @@ impl CostWriter {
     }
 }
 
-/// The result of a cost that the API server did not refuse.
+/// The outcome of a write that the API server did not refuse.
 enum Outcome {
     /// The pod has the cost.
     Written,
-    /// The pod was replaced, or another client has set a cost.
+    /// The pod was recreated, or another client has set a cost.
     Outdated,
 }
 
-/// Writes the cost unless the pod was replaced or another client has set a cost meanwhile.
+/// Writes the cost unless the pod was recreated or another client has set a cost meanwhile.
 async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<Outcome, RequestError> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
     let current = answer(api.get_metadata(&pod.name)).await?.metadata;

@@ -36,7 +36,8 @@ pub async fn run(client: &Client, step: &Step) -> Option<Answered> {
     step.spare().map(|spare| Answered { spare: spare.clone(), answer })
 }
 
-/// Executes one write. An object to delete that is gone or has changed is not a failure: what is due is derived again.
+/// Executes one write. An object to delete that is gone or has changed is not a failure: the next write is derived
+/// again.
 async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
     let written = match step {
         Step::Create(drainer, spare) => return create(client, drainer, spare).await,
@@ -57,7 +58,7 @@ async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
 /// Creates a drainer. The watches of the `StatefulSet` and its pods may lag behind, so both are read again.
 async fn create(client: &Client, drainer: &Drainer, spare: &Spare) -> Result<(), RequestError> {
     let fleet = read(client, spare).await?;
-    // The pod is read last: a controller that has seen the generation no longer creates it.
+    // The pod is read last: once the controller has observed the generation, it does not create the pod any more.
     let has_pod = has_pod(client, spare).await?;
     if !is_free(spare, &fleet, has_pod) {
         return Ok(());
@@ -69,16 +70,16 @@ async fn create(client: &Client, drainer: &Drainer, spare: &Spare) -> Result<(),
     answer(created).await.map(drop)
 }
 
-/// The request that creates a drainer. It must not change an existing Job, which a lagging watch may not show: a Job
-/// that has succeeded would then prove that a claim is empty in a state that it never saw.
+/// Returns the request that creates a drainer. The request must not change an existing Job, which a lagging watch may
+/// not show: a Job that has succeeded would then prove that a claim is empty in a state in which it did not run.
 fn creation(drainer: &Drainer) -> Result<Request<Vec<u8>>, request::Error> {
     let body = serde_json::to_vec(&drainer.manifest).map_err(request::Error::SerializeBody)?;
     let parameters = PostParams { field_manager: Some(NAME.to_owned()), ..PostParams::default() };
     kube::core::Request::new(Job::url_path(&(), Some(&drainer.key.namespace))).create(&parameters, body)
 }
 
-/// Deletes a claim. The watches of the `StatefulSet` and its pods may lag behind, so both are read again, and at the same
-/// time: neither is older than one request. A pod that somebody else created shows in no generation.
+/// Deletes a claim. The watches of the `StatefulSet` and its pods may lag behind, so both are read again, at the same
+/// time: neither is older than one request. The generation does not change if another client creates the pod.
 async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> {
     let (fleet, has_pod) = try_join!(read(client, &emptied.spare), has_pod(client, &emptied.spare))?;
     if !is_free(&emptied.spare, &fleet, has_pod) {
@@ -90,7 +91,7 @@ async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> 
     answer(api.delete(&emptied.spare.claim.name, &parameters)).await.map(drop)
 }
 
-/// The present `StatefulSet`; an empty one if there is none.
+/// Reads the present `StatefulSet`; an empty one if there is none.
 async fn read(client: &Client, spare: &Spare) -> Result<StatefulSet, RequestError> {
     let api = Api::<StatefulSet>::namespaced(client.clone(), &spare.fleet.namespace);
     Ok(answer(api.get_opt(&spare.fleet.name)).await?.unwrap_or_default())
@@ -103,7 +104,7 @@ async fn has_pod(client: &Client, spare: &Spare) -> Result<bool, RequestError> {
     Ok(!answer(pods.list_metadata(&named)).await?.items.is_empty())
 }
 
-/// Whether no pod uses a claim, nor will, as this is the `StatefulSet`.
+/// Whether no pod uses a claim, nor will use it, given this `StatefulSet`.
 fn is_free(spare: &Spare, fleet: &StatefulSet, has_pod: bool) -> bool {
     let observed = fleet.status.as_ref().and_then(|status| status.observed_generation);
     spare.is_free(fleet.metadata.uid.as_deref(), fleet.metadata.generation, observed, has_pod)

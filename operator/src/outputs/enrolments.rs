@@ -38,7 +38,7 @@ const WAITING: usize = 256;
 /// The most attempts to write a Secret that another client writes at the same time.
 const ATTEMPTS: usize = 4;
 
-/// Why a Secret does not offer what it should, or why a certificate is not signed now.
+/// Why a Secret does not have its desired offer, or why a certificate is not signed now.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolmentError {
     /// The root cannot be used.
@@ -108,19 +108,19 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// An unpredictable token.
+/// Generates an unpredictable token.
 fn token() -> Result<Token, EnrolmentError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(EnrolmentError::Chance)?;
     Ok(Token::new(bytes))
 }
 
-/// The answer while the operator has too much to do.
+/// The answer of an operator that is too busy.
 pub(crate) fn busy() -> SignOutcome {
     refused(SignReason::Unavailable, "the operator is busy with other certificates: try again")
 }
 
-/// The answer while the operator cannot sign.
+/// The answer of an operator that cannot sign.
 pub(crate) fn unavailable() -> SignOutcome {
     refused(SignReason::Unavailable, "the operator cannot sign certificates now: see its log, and try again")
 }
@@ -139,13 +139,13 @@ impl Enroller {
         }
     }
 
-    /// A place for one certificate request. Absent if too many are being answered or wait.
+    /// Takes a place for one certificate request. Absent if too many are being answered or wait.
     #[must_use]
     pub fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.clone().try_acquire_owned().ok()
     }
 
-    /// Makes sure that the Secret of an agent offers what it should.
+    /// Makes sure that the Secret of an agent has the desired offer.
     pub async fn offer(&self, wanted: Wanted) -> Offered {
         let result = self.try_offer(&wanted).await;
         let label = match &result {
@@ -173,7 +173,7 @@ impl Enroller {
         Err(EnrolmentError::Contended(wanted.secret()))
     }
 
-    /// Removes the tunnel roots that nothing needs any more. After a failure, the next look tries again.
+    /// Removes the tunnel roots that are no longer used. After a failure, the next check retries.
     pub async fn remove_unused_roots(self) {
         match self.roots.remove_unused(now()).await {
             Ok(gone) => {
@@ -198,7 +198,8 @@ impl Enroller {
             }
             Err(Unsigned::Refused(outcome)) => Answered { outcome, redeemed: None },
             Err(Unsigned::Failed(error)) => {
-                // Logged once for each gateway: while the API server is unreachable, every agent asks again and again.
+                // The first failure for each gateway is logged: while the API server is unreachable, every agent
+                // retries again and again.
                 if self.failing().failed(gateway_uid) {
                     tracing::warn!(%error, gateway_uid, "cannot sign certificates for tunnels, proxies will ask again");
                 }

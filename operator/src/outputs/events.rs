@@ -23,10 +23,10 @@ use crate::{
     },
 };
 
-/// Events that may wait; further Events are dropped and counted.
+/// The most Events in the queue; further Events are dropped and counted.
 const WAITING: usize = 256;
-/// Most Events that are remembered, so that one of them that happens again becomes part of a series. Each takes some 3
-/// KiB for six minutes, and is looked at for every Event.
+/// The most Events that are remembered, so that one that recurs becomes part of a series. Each takes some 3 KiB for six
+/// minutes, and each new Event is compared with all of them.
 const REMEMBERED: usize = 256;
 
 /// Writes Events to the API server, and sends notices of the important ones to a user's webhook.
@@ -89,12 +89,12 @@ fn notice(happened: &Happened) -> Notice {
     }
 }
 
-/// A recorder of the client library remembers every Event that it has published. This bounds them.
+/// Bounds the remembered Events: a recorder of the client library remembers every Event that it has published.
 struct Recorders {
     client: Client,
     reporter: Reporter,
     recorder: Recorder,
-    /// Events of this recorder.
+    /// The number of Events that this recorder has published.
     published: usize,
 }
 
@@ -104,7 +104,7 @@ impl Recorders {
         Self { client, reporter, recorder, published: 0 }
     }
 
-    /// The recorder of the next Event: a new one, which remembers nothing, once the last one remembers enough.
+    /// Returns the recorder of the next Event: a new one, which remembers nothing, once the last one remembers enough.
     fn next(&mut self) -> &Recorder {
         if self.published >= REMEMBERED {
             *self = Self::new(self.client.clone(), self.reporter.clone());

@@ -1,5 +1,5 @@
 //! Keeps the aggregated APIs reachable: admits the API server's aggregator, points the Service of the APIs to the
-//! leader, and has the aggregator trust the operator's CA.
+//! leader, and makes the aggregator trust the operator's CA.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Namespace and name of the `ConfigMap` in which an API server publishes the client CA of its aggregator.
 const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
-/// Why the aggregated APIs are not reachable, or may not be.
+/// Why the aggregated APIs are not, or may not be, reachable.
 #[derive(Debug, thiserror::Error)]
 enum UpkeepError {
     /// The API server refused a request, or did not answer.
@@ -85,7 +85,7 @@ pub struct Upkeep {
     pub port: u16,
     /// The serving certificate.
     pub leaf: Arc<dyn ResolvesServerCert>,
-    /// TLS context of the server: absent until the aggregator's CA is known.
+    /// TLS context of the server; absent until the aggregator's CA is known.
     pub tls: watch::Sender<Option<Arc<TlsContext>>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
@@ -153,7 +153,7 @@ impl Upkeep {
             *known = None;
             return Err(UpkeepError::NoAggregator);
         };
-        // An absent, empty or null list admits every name, also to the API server itself.
+        // An absent, empty or null list admits every name, for the API server itself too.
         let names = data.get("requestheader-allowed-names").filter(|names| !names.is_empty());
         let names = names.map(|names| serde_json::from_str::<Option<BTreeSet<String>>>(names)).transpose();
         let now = (roots.clone(), names.map_err(UpkeepError::Names)?.flatten().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Sends notices to a user's webhook: the Events that a person should look at.
+//! Sends notices to a user's webhook: Events that require a person's attention.
 //!
 //! Notices are collected for a few seconds and sent as one request, which is retried. Notices that do not fit in the
 //! queue, or cannot be delivered, are dropped and counted. The URL is a secret: the sender reads it from a file before
@@ -28,7 +28,7 @@ use crate::platform::{
     tasks::Tasks,
 };
 
-/// Notices that may wait; further notices are dropped and counted.
+/// The most notices in the queue; further notices are dropped and counted.
 const WAITING: usize = 256;
 
 /// The queue of notices.
@@ -39,7 +39,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Starts the task that sends them to the URL in this file.
+    /// Starts the task that sends notices to the URL in this file.
     ///
     /// # Errors
     /// TLS cannot be set up.

@@ -41,7 +41,7 @@ impl Channels {
         Some(self.by_proxy.get(proxy)?.asks.clone())
     }
 
-    /// Tells streams what the publisher decided.
+    /// Tells streams the decisions of the publisher.
     pub fn run(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {

@@ -37,7 +37,7 @@ const WAITING: usize = 256;
 /// The result of a write.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The object of the status.
+    /// The object that has the status.
     pub subject: Subject,
     /// Resource version of the object with the written status; absent if the write failed.
     pub version: Option<String>,
@@ -54,15 +54,15 @@ pub struct StatusWriter {
     results: mpsc::Sender<Dated<Written>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    /// Each write in flight has a heartbeat.
+    /// Creates the heartbeat of each write in flight.
     liveness: Liveness,
     /// Number of the current term. A write that waits or is in flight when its term ends is dropped.
     term: Arc<watch::Sender<u64>>,
-    /// Whether writes fail.
+    /// The log state of writes: whether they fail.
     writes: Arc<Mutex<StatusWrites>>,
 }
 
-/// The place of one write that waits or is in flight, given back on drop.
+/// The place of one write that waits or is in flight, freed on drop.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
@@ -119,7 +119,7 @@ impl StatusWriter {
         let mut current = self.term.subscribe();
         let place = Place::taken(&self.waiting);
         self.tasks.job("status writer", async move {
-            // The place is given back before the result is sent, and on every other way out.
+            // The place is freed before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
             let heartbeat = writer.liveness.heartbeat("a status write");
@@ -131,7 +131,7 @@ impl StatusWriter {
                 _ = current.wait_for(|now| *now != term) => return,
             };
             let result = writer.ended(write.subject, result);
-            // From here it waits for the driver, which has a heartbeat of its own.
+            // From here, the write waits for the driver, which has a heartbeat of its own.
             drop((place, heartbeat));
             let _ = writer.results.send(Dated { term: TermNumber(term), result }).await;
         });

@@ -1,4 +1,4 @@
-//! Keeps the CA bundle of the webhook's configuration. The chart creates the configuration, the leader writes the
+//! Maintains the CA bundle in the webhook's configuration. The chart creates the configuration, the leader writes the
 //! bundle.
 
 use std::{sync::Arc, time::Duration};
@@ -28,9 +28,9 @@ use crate::platform::{
 
 /// Interval between two checks of the bundle: the configuration may have been recreated.
 const LOOK: Duration = Duration::from_secs(10);
-/// The same interval before this replica is ready, and the first pause after a check that failed.
+/// The interval before this replica is ready, and the first pause after a check that failed.
 const SOON: Duration = Duration::from_millis(500);
-/// How long readiness waits for the bundle.
+/// The longest time for which readiness waits for the bundle.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The bundle could not be read or written.
@@ -42,7 +42,7 @@ struct WebhookError {
     source: RequestError,
 }
 
-/// Keeps the CA bundle of one configuration.
+/// Maintains the CA bundle of one configuration.
 pub struct Webhook {
     api: Api<MutatingWebhookConfiguration>,
     name: String,
@@ -50,14 +50,15 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Keeps the bundle of the configuration of this name.
+    /// A writer of the bundle in the configuration of this name.
     #[must_use]
     pub fn new(client: Client, name: String, metrics: Arc<Metrics>) -> Self {
         Self { api: Api::all(client), name, metrics }
     }
 
     /// Keeps the bundle current while this replica leads, until the process ends. `ready` becomes true once the bundle
-    /// is current, or has been waited for long enough: proxies must not wait for a webhook that pods can do without.
+    /// is current, or the wait for it has been long enough: proxies must not wait for a webhook that pods can do
+    /// without.
     pub async fn keep(
         self,
         mut term: watch::Receiver<Term>,
@@ -98,8 +99,8 @@ impl Webhook {
         }
     }
 
-    /// Writes the bundle (PEM) into every entry that has another one; without `write`, only checks the entries. Returns
-    /// whether nothing is left to wait for: all entries have the bundle, or the configuration does not exist.
+    /// Writes the bundle (PEM) into every entry with another bundle; without `write`, only checks the entries. Returns
+    /// whether the wait is over: all entries have the bundle, or the configuration does not exist.
     async fn trust(&self, bundle: &str, write: bool, heartbeat: &Heartbeat) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
         let Some(existing) = heartbeat.answer(self.api.get_opt(&self.name)).await.map_err(failed)? else {

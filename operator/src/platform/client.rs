@@ -8,7 +8,7 @@ use kube::{Client, Config};
 /// Timeout of connecting, including the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest silence of a connection while a response is outstanding. Each piece of a response restarts the time, so
-/// large lists may take longer. An API server ends requests that are not watches after 60 s by itself, and admission
+/// large lists may take longer. An API server itself ends requests other than watches after 60 s, and admission
 /// webhooks are limited to 30 s.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Longest time for which a connection accepts no bytes of a request.
@@ -19,7 +19,7 @@ const STALL: Duration = Duration::from_secs(10);
 /// cannot detect.
 pub const WATCH_SECONDS: u32 = 25;
 
-/// A client for requests and one for watches, from the `ServiceAccount` of the pod or from a kubeconfig.
+/// Creates a client for requests and one for watches, from the `ServiceAccount` of the pod or from a kubeconfig.
 ///
 /// # Errors
 /// No API server is configured, or the configuration cannot be used.
@@ -36,8 +36,8 @@ pub fn bounded(config: Config) -> Config {
 }
 
 /// The configuration for watches. A client repeats a request up to 15 times while the status is 429, 503 or 504, with
-/// pauses that grow to minutes. A load balancer without an API server answers so. A request of a watch has no deadline
-/// that would end these pauses, and the watch is retried after shorter ones.
+/// pauses that grow to minutes. A load balancer without an API server sends these statuses. A request of a watch has no
+/// deadline that would end these pauses, and the watch is retried after shorter ones.
 fn unrepeated(mut config: Config) -> Config {
     config.default_retry = false;
     config
@@ -47,7 +47,7 @@ fn silent_for(silence: Duration, mut config: Config) -> Config {
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(silence);
     config.write_timeout = Some(STALL);
-    // Otherwise the time that a pooled connection was idle counts as silence after the next request.
+    // Otherwise, after the next request, the time that a pooled connection was idle would count as silence.
     config.reset_reader_on_write = true;
     config
 }

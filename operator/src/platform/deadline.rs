@@ -40,7 +40,7 @@ fn message_of(error: &kube::Error) -> String {
     }
 }
 
-/// The answer to a request, within [`REQUEST`].
+/// Awaits the answer to a request, within [`REQUEST`].
 ///
 /// # Errors
 /// The API server refused the request, cannot be reached, or did not answer in time.

@@ -8,10 +8,10 @@ use proxy_grpc::{Closed, Door};
 
 use crate::{platform::metrics::Metrics, settings::Settings};
 
-/// Seconds of connections that may come at once.
+/// The burst of connections, in seconds of the rate.
 const BURST: u32 = 2;
-/// Connections of the webhook's port: of all sources, and of one. A source may have more connections than requests in
-/// progress, so that a new connection of an API server ends none of its requests.
+/// Connections of the webhook's port: of all sources, and of one. The bound for one source exceeds its bound on
+/// requests in progress, so that a new connection of an API server ends none of its requests.
 const WEBHOOK: (usize, usize) = (512, 256);
 /// Connections of API servers at the webhook's port, beside those of others.
 const API_SERVERS: usize = 512;
@@ -21,7 +21,7 @@ const MOST_ADDRESSES: usize = 64;
 const WEBHOOK_RATES: (u32, u32) = (1000, 200);
 /// Connections of the aggregated APIs' port without a client certificate: of all sources, and of one.
 const METRICS_API: (usize, usize) = (64, 16);
-/// Connections of API servers at the aggregated APIs' port, which have a client certificate.
+/// Connections of API servers at the aggregated APIs' port. They have a client certificate.
 const AGGREGATORS: usize = 64;
 /// New connections per second at the aggregated APIs' port: of all sources, and of one.
 const METRICS_API_RATES: (u32, u32) = (200, 50);
@@ -80,9 +80,9 @@ pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
 
 /// The port of the webhook. API servers present no certificate there, so a newcomer always gets a place, at the expense
 /// of the source with the most connections. An API server may have more connections than each of many strangers, so
-/// connections that wait for their client leave before its requests. API servers that come from the addresses of their
-/// endpoints have places and a rate of their own. Others may come from anywhere: from a node (SNAT), or through a tunnel
-/// of the control plane.
+/// connections that wait for their client are closed before those with requests. API servers that connect from the
+/// addresses of their endpoints have places and a rate of their own. Others may connect from anywhere: from a node
+/// (SNAT), or through a tunnel of the control plane.
 pub fn webhook(metrics: &Arc<Metrics>, api_servers: Arc<ApiServers>) -> Arc<Door> {
     let (strangers, per_source) = WEBHOOK;
     let rates = Some(rates(WEBHOOK_RATES));
@@ -97,8 +97,8 @@ pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Any, rates }, metrics)
 }
 
-/// The port of health and metrics. It has no rate for each source, so that a probe of kubelet always gets a place even
-/// if the pods of its node are in the same IPv6 /64. `http.rs` has a rate for each address.
+/// The port of health and metrics. The port has no rate for each source, so that a probe of kubelet always gets a place
+/// even if the pods of its node are in the same IPv6 /64. `http.rs` has a rate for each address.
 pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = HEALTH;
     door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates: None }, metrics)

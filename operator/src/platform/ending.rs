@@ -1,20 +1,20 @@
-//! The end of this replica, as the servers for API servers see it.
+//! The end of this replica, for the servers that API servers connect to.
 //!
 //! An API server keeps its connections open. If one breaks, the request on it fails, and a pod that is created at that
-//! moment gets no sidecar. So each connection is closed after an answer.
+//! moment gets no sidecar. So each connection is closed right after an answer.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Whether this replica is ending, and which connections are still open.
+/// The state of the end: whether it has begun, and which connections are still open.
 #[derive(Clone)]
 pub struct Ending {
     begun: watch::Receiver<bool>,
     open: Arc<watch::Sender<()>>,
 }
 
-/// Held by a connection until its end.
+/// Marks a connection as open until it is dropped.
 pub struct Open {
     _counted: watch::Receiver<()>,
 }
@@ -38,7 +38,7 @@ impl Ending {
         *self.begun.borrow()
     }
 
-    /// Ready once the end has begun.
+    /// Resolves once the end has begun.
     pub async fn begun(&mut self) {
         if self.begun.wait_for(|begun| *begun).await.is_err() {
             // Without a sender, no end is announced.
@@ -46,7 +46,7 @@ impl Ending {
         }
     }
 
-    /// Ready once no connection is open.
+    /// Resolves once no connection is open.
     pub async fn all_closed(&self) {
         self.open.closed().await;
     }

@@ -32,14 +32,14 @@ use tokio::{
 use self::scrapes::{Scrape, Scrapes};
 use crate::platform::{liveness::Liveness, metrics::Metrics};
 
-/// Time that a client gets to send the head of its request.
+/// The time in which a client must send the head of its request.
 const HEAD: Duration = Duration::from_secs(2);
 /// Timeout of a connection, which has one request: its client must have read the answer by then.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes that are buffered of a request, and of an answer that its client does not read.
+/// The size of the buffers for a request, and for an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
-/// New connections, each with one request, that one address may open: per second, and at once. kubelet uses the address
-/// of its node, which no pod has except those in the network of the node.
+/// New connections, each with one request, that one address may open: per second, and as a burst. kubelet uses the
+/// address of its node, which no pod has except those in the network of the node.
 const RATE: (u32, u32) = (500, 1000);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ pub struct View {
     pub metrics: Arc<Metrics>,
     /// Whether every cache has synced.
     pub synced: watch::Receiver<bool>,
-    /// Whether API servers trust the webhook, or have been waited for long enough.
+    /// Whether API servers trust the webhook, or the wait for that has been long enough.
     pub trusted: watch::Receiver<bool>,
     /// Heartbeats of the loops that the replica depends on.
     pub liveness: Liveness,
@@ -73,7 +73,8 @@ pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
             sleep(ACCEPT).await;
             continue;
         };
-        // By address and not by IPv6 /64: in some networks, pods are in the /64 of their node, as is kubelet.
+        // The rate is by address and not by IPv6 /64: in some networks, pods are in the /64 of their node, as is
+        // kubelet.
         if !turns.take(peer.ip().to_canonical(), started.elapsed()) {
             door.refuse(Refusal::SourceRate);
             continue;
@@ -87,7 +88,7 @@ pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
 
 async fn connection(stream: TcpStream, peer: IpAddr, mut place: Place, server: Arc<Server>) {
     let guest = place.guest();
-    // Dropped with the connection, once the client has read the answer.
+    // The turn is dropped with the connection, once the client has read the answer.
     let scrape = Scrape::default();
     let service = service_fn(|request| {
         guest.asks();

@@ -51,17 +51,17 @@ use super::ending::Ending;
 
 /// TLS handshake timeout.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Bytes that are buffered of a request, and of an answer that its client does not read.
+/// The size of the buffers for a request, and for an answer that its client does not read.
 const BUFFER: usize = 64 << 10;
 /// The most requests of one source in progress. API servers send one request at a time over a connection, and repeat a
 /// request that was refused with `Retry-After`. This bound leaves places at the door for connections without a request:
-/// a new connection takes the place of one of these, and never that of a request in progress.
+/// a new connection evicts one of these, and never a request in progress.
 const REQUESTS: usize = 192;
-/// Requests of one source: per second, and at once. Further requests wait for their turn, at most 0.4 s, because at
+/// Requests of one source: per second, and as a burst. Further requests wait for their turn, at most 0.4 s, because at
 /// most [`REQUESTS`] of them wait. One thread answers some 2,000 a second.
 const REQUEST_RATE: (u32, u32) = (500, 1000);
-/// How long a connection without requests stays open after the end has begun. A client that sends a request as its
-/// connection closes gets no answer; a busy connection has closed after an answer by then.
+/// The time for which a connection without requests stays open after the end has begun. A client that sends a request
+/// as its connection closes gets no answer; a busy connection has closed after an answer by then.
 const LINGER: Duration = Duration::from_secs(2);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
@@ -69,7 +69,7 @@ const ACCEPT: Duration = Duration::from_millis(100);
 /// The serving certificate of a server, with the client CAs and common names that the server accepts.
 pub struct TlsContext {
     config: Arc<ServerConfig>,
-    /// Accepted common names of clients. Empty: any name. Absent: clients need no certificate.
+    /// Accepted common names of clients. Empty: every name. Absent: clients need no certificate.
     names: Option<BTreeSet<String>>,
 }
 
@@ -207,7 +207,7 @@ async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), 
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The pace of the connection has limits for the head of a request and for the pause before it.
+        // `Pace` limits the time for the head of a request and for the pause before it.
         .header_read_timeout(None::<Duration>)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(Noted::new(stream, pace.clone())), service);
@@ -254,8 +254,8 @@ impl<A: Answers> Server<A> {
         let is_refused = answered.is_err();
         let answer = answered.unwrap_or_else(|refusal| refusal);
         let is_busy = answer.status == StatusCode::TOO_MANY_REQUESTS;
-        // Not if only the API is busy: its requests could use up the new connections that the door admits from an API
-        // server, and the other APIs would find no place.
+        // If only the API is busy, the connection stays open: reconnects could use up the new connections that the door
+        // admits from an API server, and the other APIs would find no place.
         let is_turned_away = is_busy && is_refused;
         if is_turned_away {
             guest.closed(Closed::Busy);
@@ -274,7 +274,7 @@ impl<A: Answers> Server<A> {
         response
     }
 
-    /// The answer of the API, or the refusal of this server.
+    /// Returns the answer of the API, or the refusal of this server.
     async fn answer(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Result<Answer, Answer> {
         let refusal = |status, why| Err(Answer::plain(status, why));
         let (head, body) = request.into_parts();
@@ -283,9 +283,9 @@ impl<A: Answers> Server<A> {
             body::skip(body).await;
             return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
-        // The body of the request stays unread meanwhile.
+        // The body of the request stays unread until then.
         self.turn(source).await;
-        // A client that never sends the body of its request is as silent as one without a request.
+        // A client that never sends the body of its request counts as silent, like one without a request.
         guest.waits();
         let collected = self.room.collect((source, guest.is_known()), body).await;
         guest.asks();

@@ -27,7 +27,7 @@ const RELEASE: Duration = Duration::from_secs(2);
 /// The unique name of the term in which this replica leads; absent while it does not lead.
 pub type Term = Option<String>;
 
-/// Number of times that the API server answered about the Lease again after it had failed to. Changes with each of them.
+/// The number of times that the API server answered about the Lease again after a failure. Each such answer changes it.
 pub type Returns = watch::Receiver<u64>;
 
 /// The Lease of an election, and the replica that stands for it.
@@ -41,7 +41,7 @@ pub struct Candidate {
     pub identity: String,
 }
 
-/// Why a candidate left the election.
+/// Why a candidate has left the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The replica is shutting down.
@@ -70,12 +70,13 @@ pub struct Election {
     started: Instant,
     standing: Standing,
     returned: watch::Sender<u64>,
-    /// While leading: the Lease as last written.
+    /// The Lease as last written; absent while this replica does not lead.
     held: Option<Lease>,
 }
 
 impl Election {
-    /// A candidate that has not seen the Lease yet, and what tells others that the API server answers again.
+    /// Creates a candidate that has not seen the Lease yet, and the channel that tells others that the API server
+    /// answers again.
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, metrics: Arc<Metrics>, heartbeat: Heartbeat) -> (Self, Returns) {
         let api = Api::namespaced(client, &candidate.namespace);
@@ -90,7 +91,7 @@ impl Election {
     }
 
     /// Takes part in the election until `end` is true, and sends `term` every change of leadership of this replica.
-    /// Returns earlier only if the API server's store was restored: nothing that this process knows may be true then.
+    /// Returns earlier only if the API server's store was restored: then nothing in this process may be true any more.
     pub async fn run(mut self, term: watch::Sender<Term>, mut end: watch::Receiver<bool>) -> Ended {
         let mut failing = false;
         loop {
@@ -139,7 +140,7 @@ impl Election {
         });
     }
 
-    /// Reads the Lease and takes the step that is due.
+    /// Reads the Lease and takes the next step.
     async fn try_once(&mut self, asked: Duration) -> Result<Step, TryError> {
         let lease = self.api.get_opt(&self.candidate.name).await?;
         let now = self.now();
@@ -169,7 +170,7 @@ impl Election {
         }
     }
 
-    /// The spec of the Lease with this replica as its holder. `renews`: the term continues.
+    /// The spec of the Lease with this replica as its holder. `renews` says whether the term continues.
     fn spec(&self, before: Option<&LeaseSpec>, renews: bool) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let acquired = before.filter(|_| renews).and_then(|before| before.acquire_time.clone());

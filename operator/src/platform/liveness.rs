@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::platform::deadline::{RequestError, answer};
 
-/// Interval between two signs of life of a loop that waits.
+/// Interval between two beats of a loop that waits.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// The heartbeat of one loop. A loop that has ended and dropped its heartbeat is not reported: its supervisor handles
@@ -24,19 +24,19 @@ const BEAT: Duration = Duration::from_secs(5);
 pub struct Heartbeat {
     name: Cow<'static, str>,
     started: Instant,
-    /// Time of the last sign of life, milliseconds since `started`.
+    /// Time of the last beat, milliseconds since `started`.
     last: Arc<AtomicU64>,
 }
 
 impl Heartbeat {
-    /// Gives a sign of life.
+    /// Records a beat.
     pub fn beat(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Relaxed);
     }
 
-    /// Waits for something that may take any time, such as a message or the next round, and gives signs of life
-    /// meanwhile. They stop if the thread of the loop is blocked.
+    /// Waits for something that may take any time, such as a message or the next round, and beats meanwhile. The beats
+    /// stop if the thread of the loop is blocked.
     pub async fn idle<T>(&self, wait: impl Future<Output = T>) -> T {
         self.idle_with(BEAT, wait).await
     }
@@ -52,7 +52,7 @@ impl Heartbeat {
         }
     }
 
-    /// The answer of the API server to one request of a loop, within the deadline of a request.
+    /// Awaits the answer of the API server to one request of a loop, within the deadline of a request.
     ///
     /// # Errors
     /// The API server refused the request, cannot be reached, or did not answer in time.
@@ -60,8 +60,8 @@ impl Heartbeat {
         self.request(Box::pin(answer(request))).await
     }
 
-    /// Waits for one request to another process, whose own deadline is shorter than the longest silence of a loop. So
-    /// there is a sign of life before it and one after it, and none meanwhile: a request that never ends is reported.
+    /// Awaits one request to another process, whose own deadline is shorter than the longest permitted time between two
+    /// beats. The loop beats before the request and after it, but not meanwhile: a request that never ends is reported.
     pub async fn request<T>(&self, request: impl Future<Output = T>) -> T {
         self.beat();
         let result = request.await;
@@ -88,7 +88,7 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// Adds a loop. Its first sign of life is now.
+    /// Adds a loop, whose first beat is now.
     #[must_use]
     pub fn heartbeat(&self, name: impl Into<Cow<'static, str>>) -> Heartbeat {
         let heartbeat = Heartbeat { name: name.into(), started: self.started, last: Arc::default() };

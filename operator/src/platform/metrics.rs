@@ -68,7 +68,7 @@ pub struct Metrics {
     pub inquiries: Labelled,
     /// Requests of proxies for certificates of tunnels, by result.
     pub tunnel_certificates: Labelled,
-    /// Looks at the Secrets of agents, by result.
+    /// Checks of the Secrets of agents, by result.
     pub enrolment_secrets: Labelled,
     /// Roots of the tunnels that were removed.
     pub tunnel_roots_removed: Counter,
@@ -244,8 +244,8 @@ impl Metrics {
         registry.register("serving_certificate_checks", help, self.serving_checks.clone());
     }
 
-    /// Gives each counter with a closed set of labels its series. A counter whose first series begins at 1 hides the
-    /// first event from `rate` and `increase`.
+    /// Creates the series of each counter with a closed set of labels. A counter whose first series begins at 1 hides
+    /// the first event from `rate` and `increase`.
     fn begin_at_zero(&self) {
         let families: [(&Labelled, &'static str, &[&'static str]); 15] = [
             (&self.crd_checks, "result", &["complete", "outdated", "failed"]),

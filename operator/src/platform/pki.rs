@@ -36,11 +36,11 @@ use crate::platform::{
     metrics::{Metrics, count},
 };
 
-/// How far the clock of a proxy may lag behind.
+/// The tolerated lag of a proxy's clock.
 const SKEW: Duration = Duration::from_secs(3600);
 /// Longest interval between two checks of the CA and the serving certificate.
 const LOOK: Duration = Duration::from_secs(60);
-/// The same interval while the serving certificate is missing, and the first pause after a check that failed.
+/// The interval while the serving certificate is missing, and the first pause after a check that failed.
 const SOON: Duration = Duration::from_secs(1);
 /// Longest pause after checks that failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub enum PkiError {
     Secret {
         /// Name of the Secret.
         name: String,
-        /// Why there is no answer.
+        /// Why the request failed.
         #[source]
         source: RequestError,
     },
@@ -149,8 +149,8 @@ impl Authority {
     }
 
     /// Reads the CA, rotates it when due if this replica leads, and renews the serving certificate when due. If the
-    /// Secret is missing, any replica creates it. To be called at intervals. Returns the expiry of the serving
-    /// certificate, seconds since 1970.
+    /// Secret is missing, any replica creates it. Called at intervals. Returns the expiry of the serving certificate,
+    /// seconds since 1970.
     ///
     /// # Errors
     /// See [`PkiError`]; the certificates in use stay in use.
@@ -162,7 +162,7 @@ impl Authority {
         if changed && (leads || secret.is_none()) {
             let is_missing = secret.is_none();
             if let Err(error) = self.write(secret, &roots, heartbeat).await {
-                // The CA that is in the Secret keeps signing.
+                // The CA in the Secret keeps signing.
                 let kept = self.read(heartbeat).await?.1.unwrap_or_default();
                 self.take(&kept)?;
                 return Err(error);
@@ -181,7 +181,7 @@ impl Authority {
     }
 
     /// Logs that a CA was generated because the Secret was missing. Proxies with a stream receive the new CA over the
-    /// stream; other proxies that run already do not trust it.
+    /// stream; other running proxies do not trust it.
     fn log_generated(&self) {
         if self.used.is_some() {
             tracing::warn!(
@@ -258,7 +258,7 @@ fn date(seconds: u64) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// The contents of a CA certificate, derived again from its dates whenever it signs.
+/// The contents of a CA certificate, recomputed from its dates whenever it signs.
 fn root_parameters(made: u64, end: u64) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(DnType::CommonName, format!("portlane {made}"));

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// First pause after a read that failed.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What API servers see and trust.
+/// The serving certificate, and the CA certificates to trust.
 #[derive(Clone)]
 pub struct Serving {
     /// The certificate for new handshakes.
@@ -48,7 +48,7 @@ pub struct Serving {
     pub trusted: watch::Receiver<Trusted>,
 }
 
-/// What is wrong with the Secret. A certificate that API servers accept stays in use until the Secret has another one
+/// Why the Secret cannot be used. A certificate that API servers accept stays in use until the Secret has another one
 /// that they accept.
 #[derive(Debug, thiserror::Error)]
 enum ServingError {
@@ -153,7 +153,7 @@ impl Keeper {
         flawed.map_or(Ok(()), Err)
     }
 
-    /// Shows API servers the certificate that is due, and publishes the CA certificates.
+    /// Shows API servers the current certificate, and publishes the CA certificates.
     fn show(&mut self) {
         if let Some(offer) = self.handover.using(now()) {
             self.metrics.serving_end.set(i64::try_from(offer.end).unwrap_or(i64::MAX));

@@ -22,7 +22,7 @@ pub enum Fault {
 /// Starts tasks.
 #[derive(Clone, Debug)]
 pub struct Tasks {
-    /// Only the first fault counts: others mostly follow from it.
+    /// The channel for the first fault: further faults mostly follow from it.
     faults: mpsc::Sender<Fault>,
 }
 
@@ -44,7 +44,7 @@ impl Supervisor {
 }
 
 impl Tasks {
-    /// Tasks without a fault, and their supervisor.
+    /// Creates a starter of tasks, and the supervisor of these tasks.
     #[must_use]
     pub fn new() -> (Self, Supervisor) {
         let (faults, first) = mpsc::channel(1);
@@ -64,8 +64,8 @@ impl Tasks {
         })
     }
 
-    /// Starts a task that may end, such as one that serves a channel until its senders are gone. Its result is absent
-    /// if it panicked.
+    /// Starts a task that may end, such as one that serves a channel until its senders are gone. The result is absent
+    /// if the task panicked.
     pub fn job<T: Send + 'static>(
         &self,
         name: impl Into<Cow<'static, str>>,

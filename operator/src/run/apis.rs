@@ -33,8 +33,8 @@ use crate::{
     settings::AggregatedApi,
 };
 
-/// Serves the webhook and, if its configuration is named, keeps the CA bundle there. `ready` becomes true once API
-/// servers trust the webhook, or have been waited for long enough.
+/// Serves the webhook and, if its configuration is named, maintains the CA bundle there. `ready` becomes true once API
+/// servers trust the webhook, or the wait for that has been long enough.
 pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Result<(), RunError> {
     let settings = &replica.settings;
     let listener = open("webhook", settings.webhook_address).await?;

@@ -35,9 +35,9 @@ use crate::{
     settings::Settings,
 };
 
-/// Messages that may wait for the driver, in each channel but that of results.
+/// The most messages that wait for the driver, in each channel except for that of results.
 const MESSAGES: usize = 1024;
-/// Results of applying children and autoscalers that may wait for the driver.
+/// The most results of applying children and autoscalers that wait for the driver.
 const RESULTS: usize = 64;
 
 /// Starts the driver and everything that sends it messages. Returns the service that serves proxies' streams.
@@ -117,7 +117,7 @@ fn fleets(settings: &Settings) -> Fleets {
 }
 
 /// The cluster IP of the API server, from the environment that kubelet sets in every container. `None` outside a
-/// cluster, or if the variable has a name.
+/// cluster, or if the variable contains a name.
 fn api_server() -> Option<SocketAddr> {
     let ip: IpAddr = env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()?;
     let port = env::var("KUBERNETES_SERVICE_PORT").ok().and_then(|port| port.parse().ok());

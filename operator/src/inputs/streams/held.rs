@@ -1,4 +1,4 @@
-//! The revisions that a proxy holds, as they come in parts.
+//! The revisions that a proxy holds, which arrive in parts.
 
 use proxy_api::{Held, MAX_AGENTS, MAX_LISTENERS, MAX_PEERS, MAX_SIDECARS};
 use proxy_grpc::Status;
@@ -9,17 +9,17 @@ use super::room::Share;
 /// and of [`MAX_AGENTS`] agents.
 pub(super) const MAX_HELD: usize = 16 << 20;
 
-/// Why a part is not taken.
+/// Why a part is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// With it there would be more than a proxy may hold.
+    /// The revisions would be more than a proxy may hold.
     TooLarge,
-    /// It needs more room than was expected, and there is none.
+    /// The part needs more room than was expected, and there is none.
     NoRoom,
 }
 
 impl Excess {
-    /// The label of a metric, and what the proxy hears.
+    /// The label of a metric, and the status for the proxy.
     pub(super) fn told(self) -> (&'static str, Status) {
         match self {
             Self::TooLarge => {
@@ -31,7 +31,7 @@ impl Excess {
     }
 }
 
-/// What has come so far.
+/// The revisions that have arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Arriving {
     held: Held,
@@ -39,19 +39,19 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    /// Whether this was all.
+    /// Whether all parts have arrived.
     pub(super) fn is_whole(&self) -> bool {
         self.held.commit
     }
 
-    /// What has come.
+    /// The revisions that have arrived.
     pub(super) fn into_held(self) -> Held {
         self.held
     }
 
-    /// Adds a part, in the room of all parts.
+    /// Adds a part, and takes its room from the share.
     pub(super) fn add(&mut self, part: Held, share: &mut Share) -> Result<(), Excess> {
-        // What is named again counts again: it was read, too.
+        // Revisions that are repeated count again: they were parsed, too.
         self.weight += part.weight();
         let counts = [
             (self.held.listeners.len() + part.listeners.len(), MAX_LISTENERS),

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::outputs::publish::Ask;
 
-/// Inquiries of one proxy that may be pending. A proxy answers one after the other.
+/// The most pending inquiries of one proxy. A proxy answers one after the other.
 const MOST: usize = 4;
 
 /// The pending inquiries of one stream, by number.
@@ -16,7 +16,8 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Makes an inquiry of an ask. `None`: the asker has given up, or too many are pending, which drops the ask.
+    /// Turns an ask into an inquiry. `None`: the asker no longer waits, or too many inquiries are pending, which drops
+    /// the ask.
     pub(super) fn take(&mut self, Ask { selection, reply }: Ask) -> Option<Inquiry> {
         self.inquiries.retain(|(_, reply)| !reply.is_closed());
         if reply.is_closed() || self.inquiries.len() >= MOST {
@@ -27,7 +28,7 @@ impl Pending {
         Some(Inquiry { id: self.last, selection: *selection })
     }
 
-    /// Passes an answer to the asker. Returns false if the inquiry is unknown or the asker has given up.
+    /// Passes an answer to the asker. Returns false if the inquiry is unknown or the asker no longer waits.
     pub(super) fn answer(&mut self, id: u64, live: LiveSessions) -> bool {
         let at = self.inquiries.iter().position(|(pending, _)| *pending == id);
         at.is_some_and(|at| self.inquiries.swap_remove(at).1.send(live).is_ok())

@@ -1,4 +1,4 @@
-//! Room for what proxies send, over all streams. A stream without room waits, and holds no room while it waits.
+//! Room for the messages of proxies, over all streams. A stream without room waits, and holds no room while it waits.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Room {
     }
 }
 
-/// Room for something that arrives in parts.
+/// The room of an answer that arrives in parts.
 pub(super) struct Share {
     room: Room,
     taken: OwnedSemaphorePermit,

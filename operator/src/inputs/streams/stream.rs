@@ -39,19 +39,18 @@ use crate::{
     platform::metrics::{Metrics, count},
 };
 
-/// Timeout of a proxy's reading one message.
+/// The longest time that a proxy may take to read one message.
 const SLOW: Duration = Duration::from_secs(10);
 /// Timeout of the hello.
 const HELLO: Duration = Duration::from_secs(10);
-/// Timeout of the proxy's whole answer about the revisions that it holds, once there is room for it.
+/// The longest time for the proxy's whole answer about the revisions that it holds, once there is room for the answer.
 const HELD: Duration = Duration::from_secs(20);
-/// Bytes of revisions that a proxy may hold beside those of the current snapshot and a quarter of them, without asking
-/// for more room.
+/// Bytes of revisions that a proxy may hold, without more room, beside those of the current snapshot and a quarter of
+/// them.
 const SPARE: usize = 64 << 10;
-/// Reported listeners and sessions of one proxy that are read per second, and how many at once: every listener three
-/// times.
+/// Reported listeners and sessions of one proxy that are read per second, and the burst: every listener three times.
 const LISTENERS: (u32, u32) = (2000, 60_000);
-/// Listeners that a message counts for in addition.
+/// The number of listeners that each message counts for in addition.
 const MESSAGE: u32 = 20;
 
 /// The inputs of an admitted stream, as set by the driver.
@@ -62,7 +61,7 @@ pub(super) struct Following {
     pub(super) asks: mpsc::Receiver<Ask>,
 }
 
-/// How fast the messages of one proxy are read.
+/// The rate at which the messages of one proxy are read.
 pub(super) struct Pace {
     started: Instant,
     bucket: Bucket,
@@ -125,7 +124,7 @@ pub(super) enum End {
 }
 
 impl From<Status> for End {
-    /// How the stream ends after the next message could not be read.
+    /// The end of a stream whose next message could not be read.
     fn from(status: Status) -> Self {
         match status.code() {
             Code::InvalidArgument | Code::Unimplemented => Self::Unread("garbage", status),
@@ -157,8 +156,8 @@ impl Stream {
     }
 
     async fn follow(&mut self) -> Result<(), End> {
-        // The proxy is counted by its version while its stream is open. Boxed, like what handles a message: the task mostly
-        // waits, and it has room for its largest state all the time.
+        // The proxy is counted by its version while its stream is open. Handlers of messages are boxed: the task mostly
+        // waits, and it always has room for its largest state.
         let (at, _counted) = Box::pin(self.hello()).await?;
         self.send_trust().await?;
         let mut position = Position::new(at);
@@ -178,7 +177,7 @@ impl Stream {
                     changed.map_err(|_| End::Replaced)?;
                     self.send_trust().await?;
                 }
-                // A proxy whose messages have to wait is not asked for more.
+                // A proxy whose messages have to wait gets no further inquiries.
                 Some(ask) = self.following.asks.recv(), if wait.is_zero() => self.ask(ask).await?,
                 Some(signed) = self.signing.next(), if !self.signing.is_idle() => self.signed(signed).await?,
                 () = sleep(wait), if !wait.is_zero() => {}
@@ -192,7 +191,7 @@ impl Stream {
         }
     }
 
-    /// Passes a message to its recipient. Returns whether it was the proxy's last one.
+    /// Passes a message to its recipient. Returns whether it was the proxy's last message.
     async fn heard(&mut self, message: FromProxy, position: &mut Position) -> Result<bool, End> {
         let listed = message.inspected.as_ref().map_or(0, |inspected| inspected.live.items());
         let agents = message.agents.as_ref().map_or(0, AgentsReport::items);
@@ -255,7 +254,7 @@ impl Stream {
         encode(parts, now).map(Arc::new).map_err(|_| End::Garbage("a message cannot be encoded"))
     }
 
-    /// Asks the proxy for the revisions that it holds, once there is room for the answer. Returns them with their room.
+    /// Requests the revisions that the proxy holds, once there is room for the answer. Returns them with their room.
     async fn held(&mut self, now: &Snapshot) -> Result<(Held, Share), End> {
         let usual = now.weight_of_revisions();
         let expected = (usual + usual / 4 + SPARE).min(MAX_HELD);

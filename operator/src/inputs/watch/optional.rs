@@ -19,7 +19,7 @@ use operator_core::{
 
 use crate::platform::{deadline::RequestError, metrics::count};
 
-/// A kind in discovery.
+/// The names of a kind in discovery.
 struct Described {
     /// API group of the kind.
     group: &'static str,
@@ -104,7 +104,7 @@ async fn grants(task: &Task, progress: &mut Progress, version: &str) -> Ended {
     }
 }
 
-/// Asks the API server which version serves the kind. Returns the answers, and the last error.
+/// Queries the API server for the versions that serve the kind. Returns the answers, and the last error.
 async fn ask(task: &Task, described: &Described) -> (Vec<(&'static str, Served)>, Option<String>) {
     let (mut answers, mut failed) = (Vec::new(), None);
     let kind = task.source.kind.name();

@@ -54,9 +54,9 @@ pub(super) struct Progress {
     access: Access,
     refused: LabelledGauge,
     refusal: Option<Refusal>,
-    /// The watch fails, and the log has the failure.
+    /// Whether the watch fails, and the failure is in the log.
     is_failing: bool,
-    /// The watch has listed its objects.
+    /// Whether the watch has listed its objects.
     is_listed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Waits between a failure of a watch and its next try.
+//! Delays the retries of a watch that failed.
 
 use std::{future::pending, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::platform::lease::Returns;
 
-/// The tries of one watch.
+/// The retries of one watch.
 pub(super) struct Retrying {
     retries: Retries,
     /// The pause before the next try; absent unless the last one failed.
@@ -18,13 +18,13 @@ pub(super) struct Retrying {
 }
 
 impl Retrying {
-    /// A watch that has not failed. `returns` ends its pauses.
+    /// The state before any failure. `returns` ends pauses.
     pub(super) fn new(mut returns: Returns) -> Self {
         returns.mark_unchanged();
         Self { retries: Retries::default(), pause: None, returns, started: Instant::now() }
     }
 
-    /// The next event. After a failure, a pause comes first.
+    /// Returns the next event. After a failure, a pause comes first.
     pub(super) async fn next<T, E, S>(&mut self, events: &mut S) -> Option<Result<T, E>>
     where
         S: Stream<Item = Result<T, E>> + Unpin,
@@ -39,7 +39,8 @@ impl Retrying {
         event
     }
 
-    /// The API server has answered. The start of a list is no answer: the watcher tells it before it asks.
+    /// Records that the API server has answered. The start of a list is not an answer: the watcher emits it before its
+    /// request.
     pub(super) fn succeeded(&mut self) {
         self.retries.succeeded();
     }
@@ -51,19 +52,20 @@ impl Retrying {
             let left = until.saturating_duration_since(Instant::now());
             sleep(shortened(left, chance())).await;
         }
-        // A try may hang on a connection of before the return and fail after it. The pause after that try is short, too.
+        // A try may hang on a connection from before the return and fail after it. The pause after that try is short,
+        // too.
         self.returns.mark_unchanged();
     }
 }
 
 async fn returned(returns: &mut Returns) {
     if returns.changed().await.is_err() {
-        // The election has ended. This replica is about to.
+        // The election has ended, and this replica is about to end.
         pending::<()>().await;
     }
 }
 
-/// A random number. Without one, all watches take the middle.
+/// Returns a random number. If none is available, all watches use the middle of the range.
 fn chance() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX / 2)
 }

@@ -1,8 +1,8 @@
 //! The tunnel roots, one for each gateway, in one Secret in the operator's namespace.
 //!
 //! The leader creates the root of a gateway when it needs the root and there is none. The Secret is authoritative:
-//! restoring it restores the roots, and after a root is removed, a new one is created, which agents that enrolled
-//! before do not trust. The leader removes a root once nothing needs it any more.
+//! restoring it restores the roots. If a root is removed, a new one is created, which agents that enrolled before do
+//! not trust. The leader removes a root once it is no longer used.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,7 +55,7 @@ pub enum RootError {
         name: String,
         /// Key of the root.
         key: String,
-        /// What is wrong.
+        /// Why the root is not valid.
         why: ValidityError,
     },
     /// There is no room for another root.
@@ -96,7 +96,7 @@ impl Known {
     }
 }
 
-/// The root of one gateway. The lock is held while it is read; absent before the first read.
+/// The root of one gateway; absent before the first read. The lock is held during reads.
 type Place = Mutex<Option<Known>>;
 
 /// The roots of the tunnels.
@@ -118,8 +118,8 @@ impl TunnelRoots {
         Self { api, name: name.to_owned(), per_namespace, known: Lock::default(), writing: Mutex::default() }
     }
 
-    /// The root that signs now for the gateway with this namespace and uid; only the leader calls this. A recently used
-    /// root keeps signing while the Secret cannot be read. `now` is in seconds since 1970.
+    /// Returns the root that signs now for the gateway with this namespace and uid; only the leader calls this. A
+    /// recently used root keeps signing while the Secret cannot be read. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// See [`RootError`].
@@ -152,7 +152,7 @@ impl TunnelRoots {
         Ok(authority)
     }
 
-    /// The place of a root. A slow read of one root does not delay the others.
+    /// Returns the place of a root. A slow read of one root does not delay the others.
     fn place(&self, gateway_uid: &str) -> Arc<Place> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = known.get(gateway_uid) {
@@ -183,8 +183,8 @@ impl TunnelRoots {
         answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))
     }
 
-    /// Adds a root to the Secret as it is when no other task writes it, or records that an existing root is used again:
-    /// a root that is about to be removed never signs.
+    /// Adds a root to the current Secret, while no other task writes it, or records that an existing root is used
+    /// again: a root that is about to be removed never signs.
     async fn take_up(&self, (namespace, key): (&str, &str), now: u64) -> Result<Vec<u8>, RootError> {
         let _writing = self.writing.lock().await;
         let mut found = self.secret().await?;
@@ -197,8 +197,8 @@ impl TunnelRoots {
         Ok(pem)
     }
 
-    /// Removes the roots that nothing needs any more, and records which ones are unused. Returns how many were removed.
-    /// If another client has written the Secret meanwhile, this is an error, and nothing is removed.
+    /// Removes the roots that are no longer used, and records which roots are unused. Returns how many were removed. If
+    /// another client has written the Secret meanwhile, this is an error, and nothing is removed.
     ///
     /// # Errors
     /// See [`RootError`].
@@ -223,7 +223,7 @@ impl TunnelRoots {
     async fn note(&self, secret: &mut Secret, unused: &Unused) -> Result<(), RootError> {
         secret.metadata.annotations.get_or_insert_default().insert(UNUSED_ROOTS.to_owned(), unused.encode());
         let parameters = PostParams::default();
-        // The version that was read is a precondition.
+        // The resource version of the read Secret is a precondition.
         let written = answer(self.api.replace(&self.name, &parameters, secret)).await;
         written.map(drop).map_err(|source| self.failed(source))
     }
@@ -235,7 +235,7 @@ impl TunnelRoots {
     }
 
     /// Creates a root and adds it to the Secret that was found. If another client has written the Secret meanwhile,
-    /// this is an error, and the Secret is read the next time.
+    /// this is an error, and the Secret is read again the next time.
     async fn make(
         &self,
         found: Option<Secret>,
@@ -254,7 +254,7 @@ impl TunnelRoots {
         roots.insert(key.to_owned(), ByteString(pem.clone()));
         let parameters = PostParams::default();
         let made = if exists {
-            // The version that was read is a precondition.
+            // The resource version of the read Secret is a precondition.
             answer(self.api.replace(&self.name, &parameters, &secret)).await
         } else {
             answer(self.api.create(&parameters, &secret)).await

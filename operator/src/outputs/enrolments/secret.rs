@@ -16,7 +16,7 @@ pub enum SecretError {
         action: &'static str,
         /// Name of the Secret.
         name: String,
-        /// Why it failed.
+        /// Why the request failed.
         source: RequestError,
     },
     /// The Secret does not belong to the agent, or its contents cannot be read.
@@ -60,14 +60,14 @@ impl<'a> Place<'a> {
         let secret = secret_with(found.secret, self.wanted, next)?;
         let parameters = PostParams::default();
         let written = if exists {
-            // The version that was read is a precondition.
+            // The resource version of the read Secret is a precondition.
             answer(self.api.replace(&self.name, &parameters, &secret)).await
         } else {
             answer(self.api.create(&parameters, &secret)).await
         };
         match written {
             Ok(_) => Ok(true),
-            // Changed, created or deleted meanwhile.
+            // The Secret was changed, created or deleted meanwhile.
             Err(error) if error.code() == Some(409) || exists && error.code() == Some(404) => Ok(false),
             Err(error) => Err(self.failed("write", error)),
         }

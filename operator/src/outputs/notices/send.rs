@@ -15,7 +15,7 @@ use operator_core::{
 };
 use tokio::time::timeout;
 
-/// Timeout of one request; shorter than the longest silence of the loop that waits for it.
+/// Timeout of one request; shorter than the longest permitted time between two beats of the loop that waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a request failed. The reason never contains the URL, which is a secret.

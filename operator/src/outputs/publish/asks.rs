@@ -3,13 +3,13 @@
 use proxy_api::{LiveSessions, Selection};
 use tokio::sync::{mpsc, oneshot};
 
-/// Asks that may wait in the queue of one stream.
+/// The most asks in the queue of one stream.
 const WAITING: usize = 4;
 
 /// A question to a proxy about its live sessions.
 #[derive(Debug)]
 pub struct Ask {
-    /// The sessions to list. Boxed: a queue has room for 32 asks from the start, and nearly all queues stay empty.
+    /// The sessions to list, in a box: a queue has room for 32 asks from the start, and nearly all queues stay empty.
     pub selection: Box<Selection>,
     /// Receives the answer. A stream that cannot pass on the question drops the sender.
     pub reply: oneshot::Sender<LiveSessions>,

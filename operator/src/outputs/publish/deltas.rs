@@ -14,7 +14,7 @@ const REMEMBERED: usize = 64;
 /// Most bytes of steps that are cached.
 const BYTES: usize = 32 << 20;
 
-/// Number and digest where a step begins, and where it ends. Groups with the same configuration share steps.
+/// Number and digest at the begin of a step, and at its end. Groups with the same configuration share steps.
 type Step = (u64, Digest, u64, Digest);
 
 /// Encoded steps of one term.
@@ -30,7 +30,7 @@ struct Steps {
 }
 
 impl Deltas {
-    /// The messages that lead from one snapshot to another.
+    /// Returns the messages that lead from one snapshot to another.
     ///
     /// # Errors
     /// A listener does not serialize.

@@ -11,11 +11,11 @@ use std::{
 use hyper::body::Bytes;
 use proxy_api::doors::Shares;
 
-/// Scrapes whose clients have not read the answer yet.
+/// The most scrapes whose clients have not read the answer yet.
 const SCRAPES: usize = 8;
 /// The most scrapes of one source: otherwise one client that never reads would keep all others out.
 const OF_ONE_SOURCE: usize = 2;
-/// How long a text answers further scrapes.
+/// The time for which a text answers further scrapes.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// The turn of one connection, returned when this value is dropped.
@@ -43,7 +43,7 @@ impl Turns {
     }
 }
 
-/// One turn.
+/// A turn of a source.
 struct Turn {
     turns: Turns,
     source: IpAddr,
@@ -66,12 +66,12 @@ impl Scrapes {
     /// Takes a turn for a connection of this source. Returns false if all turns are taken.
     pub(super) fn begin(&self, scrape: &Scrape, source: IpAddr) -> bool {
         let Some(turn) = self.turns.take(source) else { return false };
-        // A connection has one request; the turn of a second one would be given back at once.
+        // A connection has one request; the turn of a second one would be freed at once.
         let _ = scrape.0.set(turn);
         true
     }
 
-    /// The text, rendered again unless the last one is fresh.
+    /// Returns the text, which is rendered again unless the last one is fresh.
     pub(super) fn text(
         &self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Answers to requests, and how their bodies are sent.
+//! Answers to requests, and the bodies in which they are sent.
 
 use std::{
     convert::Infallible,
@@ -13,7 +13,7 @@ use hyper::{
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Bytes of a body that are sent at once.
+/// The most bytes of a body that are sent at once.
 const PIECE: usize = 64 << 10;
 
 /// The answer to a request.
@@ -67,7 +67,8 @@ impl Content {
     }
 }
 
-/// A body that is sent piece by piece: what its client has not read is not copied into the buffer of the connection.
+/// A body that is sent piece by piece: the part that its client has not read is not copied into the buffer of the
+/// connection.
 pub(super) struct Pieces {
     left: Bytes,
     _places: Vec<OwnedSemaphorePermit>,

@@ -21,19 +21,19 @@ const MAX: usize = 8 << 20;
 const SMALL: usize = 128 << 10;
 /// Bytes of large bodies at the same time: of all sources, and of one.
 const LARGE: (usize, usize) = (64 << 20, 16 << 20);
-/// Bytes of these that strangers may have: the rest is for API servers that are known.
+/// Bytes of large bodies that strangers may have: the rest is for API servers that are known.
 const OF_STRANGERS: usize = 48 << 20;
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// It did not arrive in time.
+    /// The body did not arrive in time.
     Late,
-    /// It is larger than [`MAX`].
+    /// The body is larger than [`MAX`].
     TooLarge,
-    /// The client closed the connection before the end.
+    /// The client closed the connection before the end of the body.
     Incomplete,
-    /// There is no room for it among large bodies.
+    /// There is no room for the body among large bodies.
     Busy,
 }
 
@@ -47,7 +47,7 @@ impl Pool {
         Self(Arc::new(Mutex::new(Shares::new(all, per_source))))
     }
 
-    /// Takes units, which are given back when the result is dropped.
+    /// Takes units, which are freed when the result is dropped.
     pub(super) fn take(&self, source: IpAddr, units: usize) -> Result<Held, Refusal> {
         let mut held = Held { pool: self.clone(), source, units: 0 };
         held.grow(units).map(|()| held)
@@ -80,13 +80,13 @@ impl Drop for Held {
     }
 }
 
-/// Who sends a body: its source, and whether the client is known.
+/// The sender of a body: its source, and whether the client is known.
 pub(super) type Sender = (IpAddr, bool);
 
 /// Room for large bodies, in bytes.
 pub(super) struct Room {
     all: Pool,
-    /// What strangers have of it, so that they cannot take all.
+    /// The part of the room that strangers have, so that they cannot take all.
     strangers: Pool,
 }
 
@@ -104,7 +104,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Takes this many more bytes. A body that finds no room for them gives back what it has.
+    /// Takes this many more bytes. After an error, the caller frees all room of the body.
     fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         if let Some(held) = &mut self.of_strangers {
             held.grow(bytes)?;
@@ -119,8 +119,8 @@ impl Room {
         Ok(Taken { of_all: self.all.take(source, bytes)?, of_strangers })
     }
 
-    /// The whole body, with its room if it is large. Room is taken as bytes arrive, so that a slow client holds no more
-    /// than it has sent. A body without room is still read to its end, as by [`skip`].
+    /// Reads the whole body, with its room if it is large. Room is taken as bytes arrive, so that a slow client holds
+    /// no more than it has sent. A body without room is still read to its end, as by [`skip`].
     pub(super) async fn collect(
         &self,
         sender: Sender,
@@ -163,10 +163,10 @@ impl Room {
     }
 }
 
-/// Reads the body and discards it, as far as it arrives in time and is no larger than [`MAX`]. A refusal that is sent
-/// before that may reach its client as a reset, and clients do not retry those.
+/// Reads the body and discards it, if it arrives in time and is no larger than [`MAX`]. A refusal that is sent before
+/// that may reach its client as a reset, and clients do not retry those.
 pub(super) async fn skip(mut body: impl Body<Data = Bytes> + Unpin) {
-    // A late body gets its refusal at that point.
+    // If the body is late, the refusal is sent at the timeout.
     let _ = timeout(BODY, skipped(&mut body)).await;
 }
 

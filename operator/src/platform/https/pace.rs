@@ -18,21 +18,22 @@ use tokio::{
     time::Instant,
 };
 
-/// From the TLS handshake to the end of the first head, and from the first byte of each further head to its end.
+/// The time from the TLS handshake to the end of the first head, and from the first byte of each further head to its
+/// end.
 const HEAD: Duration = Duration::from_secs(5);
-/// From the end of the head to the answer: the body, and the work on the request.
+/// The time from the end of the head to the answer: the body, and the work on the request.
 const REQUEST: Duration = Duration::from_secs(20);
-/// From an answer to the next request. API servers keep connections for longer, and open a new one if this limit closes
-/// theirs.
+/// The time from an answer to the next request. API servers keep connections for longer, and open a new one if this
+/// limit closes theirs.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The deadline of one connection.
 pub(super) struct Pace {
     guest: Guest,
     deadline: watch::Sender<Instant>,
-    /// The connection waits between two requests.
+    /// Whether the connection waits between two requests.
     is_idle: AtomicBool,
-    /// The connection has had a request.
+    /// Whether the connection has had a request.
     has_asked: AtomicBool,
 }
 
@@ -48,14 +49,14 @@ impl Pace {
         self.deadline.send_replace(Instant::now() + time);
     }
 
-    /// Bytes of the client arrived.
+    /// Records that bytes of the client arrived.
     fn received(&self) {
         if self.is_idle.swap(false, Relaxed) {
             self.within(HEAD);
         }
     }
 
-    /// The head of a request is complete.
+    /// Records that the head of a request is complete.
     pub(super) fn asked(&self) {
         self.is_idle.store(false, Relaxed);
         self.has_asked.store(true, Relaxed);
@@ -63,15 +64,15 @@ impl Pace {
         self.within(REQUEST);
     }
 
-    /// The answer is ready. Even a large answer should be read within a minute, so a client that does not read its
-    /// answer is as good as idle.
+    /// Records that the answer is ready. Even a large answer should be read within a minute, so a client that does not
+    /// read its answer counts as idle.
     pub(super) fn answered(&self) {
         self.guest.waits();
         self.is_idle.store(true, Relaxed);
         self.within(IDLE);
     }
 
-    /// Why the connection ends at its deadline. Absent: the connection was only idle.
+    /// The reason why the connection ends at its deadline. Absent: the connection was only idle.
     pub(super) fn why(&self) -> Option<Closed> {
         if self.is_idle.load(Relaxed) {
             return None;

@@ -16,10 +16,11 @@ use crate::{
     platform::metrics::count,
 };
 
-/// Requests of one proxy that are answered per second, and how many at once. Each may cause requests to the API server.
+/// Requests of one proxy that are answered per second, and the burst. Each request may cause requests to the API
+/// server.
 const REQUESTS: (u32, u32) = (20, 100);
-/// The same for a sidecar's own requests. It needs one for each of four gateways twice a week, and retries after 10 s.
-/// Anybody may run a sidecar, and there may be thousands.
+/// The same rate for a sidecar's own requests. A sidecar needs one for each of four gateways twice a week, and retries
+/// after 10 s. Anybody may run a sidecar, and there may be thousands.
 const OF_SIDECAR: (u32, u32) = (1, 8);
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,9 +41,9 @@ impl Default for Signing {
 }
 
 impl Signing {
-    /// Takes the request of this number. Absent if the proxy asks too often, or has too many unanswered requests.
+    /// Takes the request of this number. Absent if the proxy exceeds its rate, or has too many unanswered requests.
     fn take(&mut self, id: u64, applicant: &Applicant) -> Option<oneshot::Sender<SignOutcome>> {
-        // A gateway that asks as a sidecar, and a sidecar that asks as a gateway, are refused before anything is
+        // A gateway that applies as a sidecar, and a sidecar that applies as a gateway, are refused before anything is
         // signed.
         let ((each_second, burst), bucket) = match applicant {
             Applicant::Sidecar { .. } => (OF_SIDECAR, &mut self.of_sidecar),
