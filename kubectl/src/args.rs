@@ -54,7 +54,7 @@ pub(crate) struct Connection {
 }
 
 impl Cli {
-    /// The arguments of this process; ends it with a message if they make no sense, each or together.
+    /// Reads the arguments of this process. Ends the process with a message if they are invalid, each or together.
     pub(crate) fn read() -> Self {
         let cli = Self::parse();
         let flaw = match &cli.command {
@@ -68,7 +68,7 @@ impl Cli {
         cli
     }
 
-    /// The completion script for a shell.
+    /// Returns the completion script for a shell.
     pub(crate) fn completion(shell: Shell) -> String {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Self::command(), "kubectl-portlane", &mut script);
@@ -167,7 +167,7 @@ pub(crate) enum Command {
     Trace(Trace),
     /// Print a script with which a shell completes the words of `kubectl-portlane`. Those of `kubectl portlane` are
     /// completed by kubectl, which does not read the script.
-    // `portlane` has the word in the plural.
+    // `portlane` has this command in the plural.
     #[command(
         alias = "completions",
         after_help = "Example:\n  source <(kubectl portlane completion bash)    then: kubectl-portlane st<TAB>"

@@ -1,4 +1,4 @@
-//! The cluster: requests with deadlines, lists in pages, and missing rights by their names.
+//! The cluster: requests with deadlines, lists in pages, and the names of missing rights.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -45,7 +45,7 @@ pub(crate) trait Kind: Resource<DynamicType = ()> + Clone + Debug + DeserializeO
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned> Kind for K {}
 
 impl Cluster {
-    /// Connects as the arguments and the kubeconfig say.
+    /// Connects according to the arguments and the kubeconfig.
     pub(crate) async fn connect(connection: &Connection) -> Result<Self, Error> {
         let file = match &connection.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),
@@ -64,8 +64,8 @@ impl Cluster {
         Ok(Self { client, address, deadline: connection.deadline(), namespace })
     }
 
-    /// The time by the clock of the API server, which wrote the times that ages are computed from. The request also shows
-    /// that the server can be used at all.
+    /// Reads the time from the clock of the API server, which wrote the times from which ages are computed. The request
+    /// also shows that the server can be used at all.
     pub(crate) async fn now(&self) -> Result<Timestamp, Error> {
         let address = || self.address.clone();
         let unreachable = |source| Error::Unreachable { address: address(), source: Box::new(source) };
@@ -83,7 +83,7 @@ impl Cluster {
         Ok(parsed.unwrap_or_else(Timestamp::now))
     }
 
-    /// The schemas that the API server publishes for the kinds of Portlane; `None`: it serves none.
+    /// Reads the schemas that the API server publishes for the kinds of Portlane; `None` if it serves none.
     pub(crate) async fn published(&self) -> Fetched<Option<Value>> {
         let path = format!("/openapi/v3/apis/{}/{}", crds::GROUP, crds::VERSION);
         let asked = Asked { verb: "get", resource: path.clone(), place: Place::Cluster };
@@ -94,7 +94,7 @@ impl Cluster {
         self.optional(asked, request).await
     }
 
-    /// An object of a namespace; `None` if it does not exist.
+    /// Reads an object of a namespace; `None` if it does not exist.
     pub(crate) async fn get<K>(&self, namespace: &str, name: &str) -> Fetched<Option<K>>
     where
         K: Kind + Resource<Scope = NamespaceResourceScope>,
@@ -103,13 +103,13 @@ impl Cluster {
         self.optional(Asked::of::<K>("get", Place::Namespace(namespace.to_owned())), api.get(name)).await
     }
 
-    /// An object of the cluster; `None` if it does not exist.
+    /// Reads an object of the cluster; `None` if it does not exist.
     pub(crate) async fn get_global<K: Kind>(&self, name: &str) -> Fetched<Option<K>> {
         let api = Api::<K>::all(self.client.clone());
         self.optional(Asked::of::<K>("get", Place::Cluster), api.get(name)).await
     }
 
-    /// Objects of one namespace, or of all. A kind that the cluster does not have has no objects.
+    /// Lists objects of one namespace, or of all. A kind that the cluster does not have has no objects.
     pub(crate) async fn list<K>(&self, place: &Place, params: ListParams) -> Fetched<Listed<K>>
     where
         K: Kind + Resource<Scope = NamespaceResourceScope>,
@@ -121,7 +121,7 @@ impl Cluster {
         self.pages(&api, place, params).await
     }
 
-    /// Objects of the cluster.
+    /// Lists objects of the cluster.
     pub(crate) async fn list_global<K: Kind>(&self) -> Fetched<Listed<K>> {
         self.pages(&Api::<K>::all(self.client.clone()), &Place::Cluster, ListParams::default()).await
     }
@@ -152,17 +152,17 @@ impl Cluster {
         self.deadline
     }
 
-    /// A client, for requests that this module does not know.
+    /// Returns a client, for requests outside this module.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The pods of a namespace, for requests that this module does not know.
+    /// Returns the pods of a namespace, for requests outside this module.
     pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// A kind in a namespace, for watches.
+    /// Returns the API of a kind in a namespace, for watches.
     pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: Kind + Resource<Scope = NamespaceResourceScope>,
@@ -170,7 +170,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// The answer to a request, within the deadline.
+    /// Awaits the answer to a request, within the deadline.
     pub(crate) async fn answer<T>(
         &self,
         asked: Asked,
@@ -179,7 +179,7 @@ impl Cluster {
         self.optional(asked.clone(), request).await?.ok_or_else(|| asked.failed("it does not exist".to_owned()))
     }
 
-    /// The answer to a request, within the deadline; `None` if the API server answers 404.
+    /// Awaits the answer to a request, within the deadline; `None` if the API server answers 404.
     async fn optional<T>(
         &self,
         asked: Asked,
@@ -196,7 +196,7 @@ impl Cluster {
     }
 }
 
-/// Fails if the kubeconfig does not have the context, which is its current one unless the user names another.
+/// Fails if the kubeconfig does not have the context: its current one, unless the user names another.
 fn has_context(file: &Kubeconfig, context: Option<&str>) -> Result<(), Error> {
     let Some(name) = context.or(file.current_context.as_deref()).filter(|name| !name.is_empty()) else { return Ok(()) };
     let names = file.contexts.iter().map(|context| context.name.as_str());
@@ -206,7 +206,7 @@ fn has_context(file: &Kubeconfig, context: Option<&str>) -> Result<(), Error> {
     Err(Error::NoContext { name: name.to_owned(), nearest: nearest(name, names).map(str::to_owned) })
 }
 
-/// What a request asks for.
+/// The subject of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     verb: &'static str,
@@ -215,29 +215,29 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// A verb on a kind.
+    /// A request with a verb on a kind.
     pub(crate) fn of<K: Kind>(verb: &'static str, place: Place) -> Self {
         let (plural, group) = (K::plural(&()), K::group(&()));
         let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
         Self { verb, resource, place }
     }
 
-    /// A request by its verb and its resource, as RBAC names them.
+    /// A request with a verb and a resource, as RBAC names them.
     pub(crate) fn new(verb: &'static str, resource: &str, place: Place) -> Self {
         Self { verb, resource: resource.to_owned(), place }
     }
 
-    /// The log of a pod.
+    /// A request for the log of a pod.
     pub(crate) fn log(namespace: &str) -> Self {
         Self { verb: "get", resource: "pods/log".to_owned(), place: Place::Namespace(namespace.to_owned()) }
     }
 
-    /// The user lacks the right.
+    /// The error that the user lacks the right.
     pub(crate) fn forbidden(self) -> Unknown {
         Unknown::Forbidden { verb: self.verb, resource: self.resource, place: self.place }
     }
 
-    /// The request failed.
+    /// The error that the request failed.
     pub(crate) fn failed(self, message: String) -> Unknown {
         Unknown::Failed { verb: self.verb, resource: self.resource, place: self.place, message }
     }

@@ -1,4 +1,4 @@
-//! `kubectl portlane conns`: reads live sessions and prints them, once or again and again.
+//! `kubectl portlane conns`: reads live sessions and prints them, once or repeatedly.
 
 use kubectl_core::{
     access::Place,
@@ -29,7 +29,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, E
         match &latest {
             Ok(report) if !output::reprint(report, args.list.output, render::conns)? => return Ok(is_complete),
             Ok(_) => {}
-            // The leader may change, and the API server may restart.
+            // The failure may be temporary: the leader may change, and the API server may restart.
             Err(error) => output::note(&Error::with_causes(error)),
         }
         tokio::time::sleep(REFRESH).await;

@@ -1,4 +1,4 @@
-//! `kubectl portlane describe FORWARD`: reads what the forward depends on and prints the report.
+//! `kubectl portlane describe FORWARD`: reads the dependencies of the forward and prints the report.
 
 use std::collections::BTreeMap;
 
@@ -24,13 +24,13 @@ use operator_core::ObjectKey;
 
 use crate::{args, cluster::Cluster, error::Error, missing::has_namespace, output};
 
-/// Services that are read at the same time.
+/// The most Services that are read at the same time.
 const READ: usize = 8;
 
-/// A Service and its endpoints, as they were read.
+/// The results of reading a Service and its endpoints.
 type ServiceRead = (ObjectKey, Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
 
-/// An agent, as it was read.
+/// The result of reading an agent.
 type AgentRead = (ObjectKey, Fetched<Option<ForwardAgent>>);
 
 /// Prints the report. Returns whether everything could be read.
@@ -45,7 +45,7 @@ pub(crate) async fn run(cluster: &Cluster, now: Timestamp, args: &args::Describe
             None => None,
         }
     };
-    // Those of a deleted forward of the same name are another's.
+    // Events of a deleted forward of the same name belong to another object.
     let uid = forward.metadata.uid.as_deref().unwrap_or_default();
     let events = ListParams::default()
         .fields(&format!("involvedObject.kind=PortForward,involvedObject.name={},involvedObject.uid={uid}", key.name));
@@ -79,7 +79,7 @@ pub(crate) async fn has_kinds(cluster: &Cluster) -> Result<(), Error> {
     }
 }
 
-/// A Service and its endpoints.
+/// Reads a Service and its endpoints.
 async fn read_service(cluster: &Cluster, key: ObjectKey) -> ServiceRead {
     let place = Place::Namespace(key.namespace.clone());
     let params = ListParams::default().labels(&format!("kubernetes.io/service-name={}", key.name));
@@ -93,8 +93,8 @@ async fn read_agent(cluster: &Cluster, key: ObjectKey) -> AgentRead {
     (key, agent)
 }
 
-/// The forward of this name. If it does not exist, the error has the nearest name that does, or says that the cluster
-/// has no forwards at all.
+/// Reads the forward of this name. If it does not exist, the error contains the nearest existing name, or says that the
+/// cluster has no forwards at all.
 pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<PortForward, Error> {
     let namespace = cluster.namespace.clone();
     if let Some(forward) = cluster.get::<PortForward>(&namespace, name).await? {

@@ -32,9 +32,9 @@ use crate::{
     output::{note, write},
 };
 
-/// Name under which the API server records who changed a field.
+/// Field manager under which the API server records changes.
 const MANAGER: &str = "kubectl-portlane";
-/// Time until an eviction that a `PodDisruptionBudget` refuses is tried again.
+/// Time until an eviction that a `PodDisruptionBudget` refuses is retried.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Drains a forward or a pod.
@@ -48,7 +48,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Drain) -> Result<(), Err
 async fn drain_forward(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Result<(), Error> {
     let of = Of::Forward(key.clone());
     let forward = read_forward(cluster, key).await?;
-    // Read first: without the live API there is no progress to follow, and nothing should change.
+    // Sessions are read first: without the live API there is no progress to follow, and nothing should change.
     let total = sessions(cluster, &of).await?.total;
     if forward.spec.suspend != Some(true) {
         confirm(&drain::forward_plan(&forward, total), args.yes)?;
@@ -90,13 +90,13 @@ async fn drain_pod(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Re
     .await
 }
 
-/// The forward, which existed a moment ago.
+/// Reads the forward, which existed a moment ago.
 async fn read_forward(cluster: &Cluster, key: &ObjectKey) -> Result<PortForward, Error> {
     let gone = || Error::NoForward { namespace: key.namespace.clone(), name: key.name.clone(), nearest: None };
     cluster.get::<PortForward>(&key.namespace, &key.name).await?.ok_or_else(gone)
 }
 
-/// The number of sessions, without a list.
+/// Reads the number of sessions, without a list.
 async fn sessions(cluster: &Cluster, of: &Of) -> Fetched<SessionList> {
     live::read(cluster, &api::Request::sessions(of, 0)).await
 }
@@ -110,7 +110,7 @@ async fn suspend(cluster: &Cluster, key: &ObjectKey) -> Result<(), Error> {
     Ok(())
 }
 
-/// Evicts a pod if it still has this uid. Returns the message of a refusal that may end: that of a
+/// Evicts a pod if it still has this uid. Returns the message of a refusal that may be temporary: that of a
 /// `PodDisruptionBudget`.
 async fn evict(cluster: &Cluster, pod: &ObjectKey, uid: Option<&str>) -> Result<Option<String>, Error> {
     let ObjectKey { namespace, name } = pod;
@@ -131,7 +131,7 @@ async fn evict(cluster: &Cluster, pod: &ObjectKey, uid: Option<&str>) -> Result<
     Ok(cluster.answer(asked, evicted).await?)
 }
 
-/// Prints what is left, whenever it changes, until nothing is.
+/// Prints the progress whenever it changes, until the drain is complete.
 async fn follow(of: &Of, args: &args::Drain, look: impl AsyncFn() -> Progress) -> Result<(), Error> {
     let started = Instant::now();
     let mut last: Option<Progress> = None;
@@ -151,8 +151,7 @@ async fn follow(of: &Of, args: &args::Drain, look: impl AsyncFn() -> Progress) -
     }
 }
 
-/// Prints how far a drain has come: for people a line, for programs a record. A reader that has gone does not end the
-/// drain.
+/// Prints the progress of a drain: for people a line, for programs a record. A closed output does not end the drain.
 fn print(of: &Of, args: &args::Drain, progress: &Progress) -> Result<(), Error> {
     let record = || Record::new(of, progress.clone());
     write(&match args.output {

@@ -1,11 +1,11 @@
-//! Why a command cannot show anything.
+//! The failures of a command.
 
 use std::io;
 
 use kube::config::KubeconfigError;
 use kubectl_core::{access::Unknown, forward::endpoints::Unresolved};
 
-/// Failure of a command, as opposed to what the command found out.
+/// The failure of a command, as opposed to its findings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The kubeconfig cannot be used.
@@ -14,9 +14,9 @@ pub(crate) enum Error {
     /// The kubeconfig has no such context.
     #[error("the kubeconfig has no context {name}{}", guess(.nearest.as_deref()))]
     NoContext {
-        /// Name that was looked for.
+        /// The name in the arguments.
         name: String,
-        /// The name that is nearest to it.
+        /// The nearest existing name.
         nearest: Option<String>,
     },
     /// No client can be made of the kubeconfig.
@@ -27,11 +27,11 @@ pub(crate) enum Error {
     Unreachable {
         /// Address of the API server.
         address: String,
-        /// Why not.
+        /// Why the connection failed.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server does not answer.
+    /// The API server did not answer in time.
     #[error("the API server at {address} does not answer within {seconds} s (is the context right?)")]
     Silent {
         /// Address of the API server.
@@ -54,11 +54,11 @@ pub(crate) enum Error {
     /// The forward does not exist.
     #[error("PortForward {namespace}/{name} does not exist{}", guess(.nearest.as_deref()))]
     NoForward {
-        /// Namespace that was looked at.
+        /// The namespace that was read.
         namespace: String,
-        /// Name that was looked for.
+        /// The name in the arguments.
         name: String,
-        /// The name that is nearest to it.
+        /// The nearest existing name.
         nearest: Option<String>,
     },
     /// The object to forward does not exist.
@@ -66,11 +66,11 @@ pub(crate) enum Error {
     NoObject {
         /// Kind of the object.
         kind: &'static str,
-        /// Namespace that was looked at.
+        /// The namespace that was read.
         namespace: String,
-        /// Name that was looked for.
+        /// The name in the arguments.
         name: String,
-        /// The name that is nearest to it.
+        /// The nearest existing name.
         nearest: Option<String>,
     },
     /// The target cannot be forwarded.
@@ -89,7 +89,7 @@ pub(crate) enum Error {
     Listen {
         /// The local port.
         port: u16,
-        /// Why not.
+        /// Why the local port cannot be used.
         #[source]
         source: io::Error,
     },
@@ -98,7 +98,7 @@ pub(crate) enum Error {
     Page {
         /// The port.
         port: u16,
-        /// Why not.
+        /// Why the page cannot be served.
         #[source]
         source: io::Error,
     },
@@ -107,11 +107,11 @@ pub(crate) enum Error {
     NoListener {
         /// The forward, as `NAMESPACE/NAME`.
         forward: String,
-        /// Name that was looked for.
+        /// The name in the arguments.
         name: String,
-        /// The listeners that it has.
+        /// The listeners of the forward.
         names: Vec<String>,
-        /// The name that is nearest to it.
+        /// The nearest existing name.
         nearest: Option<String>,
     },
     /// The pod does not exist.
@@ -119,15 +119,15 @@ pub(crate) enum Error {
     NoPod {
         /// The pod, as `NAMESPACE/NAME`.
         pod: String,
-        /// The pod with a proxy whose name is nearest to it.
+        /// The pod with a proxy that has the nearest name.
         nearest: Option<String>,
     },
     /// The namespace does not exist.
     #[error("namespace {name} does not exist{}", guess(.nearest.as_deref()))]
     NoNamespace {
-        /// Name that was looked for.
+        /// The name in the arguments.
         name: String,
-        /// The name that is nearest to it.
+        /// The nearest existing name.
         nearest: Option<String>,
     },
     /// The pod has no proxy.
@@ -136,21 +136,21 @@ pub(crate) enum Error {
         /// The pod, as `NAMESPACE/NAME`.
         pod: String,
     },
-    /// Nobody can be asked.
+    /// There is no terminal for the user's confirmation.
     #[error("{plan} Add --yes: standard input is not a terminal, so nobody can confirm")]
     Unasked {
-        /// What would be done.
+        /// The planned action.
         plan: String,
     },
-    /// The user does not want it.
+    /// The user has declined.
     #[error("nothing is changed")]
     Declined,
     /// A drain has not ended in time.
     #[error("{what} is not drained after {seconds} s: {left}")]
     Late {
-        /// What is drained.
+        /// The object that is drained.
         what: String,
-        /// What is left.
+        /// The remaining work.
         left: String,
         /// The time that the user allows.
         seconds: i64,
@@ -158,7 +158,7 @@ pub(crate) enum Error {
     /// Manifests cannot be run, or a report cannot be printed.
     #[error(transparent)]
     Portlane(#[from] portlane::Error),
-    /// The runtime, or standard output.
+    /// The runtime or standard output failed.
     #[error("I/O error")]
     System(#[from] io::Error),
 }
@@ -172,7 +172,7 @@ impl Error {
     /// The exit code of the program.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            // What was asked for exists, perhaps; it could not be read.
+            // The object may exist, but could not be read.
             Self::Unknown(_) => 3,
             Self::Late { .. } => 1,
             _ => 2,

@@ -33,7 +33,7 @@ pub(crate) struct Limits {
     pub(crate) wait: Duration,
     /// Most sessions at the same time.
     pub(crate) max_sessions: usize,
-    /// The option that allows more of them.
+    /// The option that allows more sessions.
     pub(crate) option: &'static str,
 }
 
@@ -43,7 +43,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &Forward) -> Result<(), Error> 
 }
 
 async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
-    // Sessions outlive the terminal, as with `run`: a stream that exists replaces the default of SIGHUP for good.
+    // Sessions outlive the terminal, as with `run`: this stream replaces the default of SIGHUP for good.
     let _hangup = signal(SignalKind::hangup())?;
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let source = Source::open(cluster, &args.target).await?;
@@ -53,7 +53,7 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     let shared = Rc::new(Shared::new(args.target.to_string(), &limits, Rc::default()));
     let mut followed = Followed::new(cluster, source, shared.clone());
     let wanted = if args.ports.is_empty() { followed.usual() } else { args.ports.clone() };
-    // All local ports are open before the first line, or none is.
+    // Either all local ports are open before the first line, or none is.
     for mapping in &wanted {
         followed.open(mapping)?;
     }
@@ -71,7 +71,7 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     Ok(())
 }
 
-/// A local port in the format that the user asked for.
+/// Formats a local port as the user requested.
 fn text(port: &OpenPort, format: Format) -> Result<String, Error> {
     Ok(match format {
         Format::Text => port.line(),
@@ -80,9 +80,9 @@ fn text(port: &OpenPort, format: Format) -> Result<String, Error> {
     })
 }
 
-/// A session has two sockets; macOS gives a process 256 by default.
+/// Raises the limit on open files: a session has two sockets, and macOS gives a process 256 files by default.
 fn raise_file_limit() {
     let hard = getrlimit(Resource::Nofile).maximum;
-    // A refusal leaves the limit as it was, and a connection too many is refused with its reason.
+    // If the limit stays as it was, excess connections are refused with a reason.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
 }

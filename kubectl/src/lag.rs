@@ -1,4 +1,4 @@
-//! `kubectl portlane lag`: what durable listeners have for their sinks, as their proxies tell it through the live API.
+//! `kubectl portlane lag`: the lag of durable listeners, as reported by their proxies through the live API.
 
 use kubectl_core::{
     access::{Listed, Place},
@@ -25,8 +25,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Lag) -> Result<bool, Err
     Ok(report.notes.is_empty())
 }
 
-/// The answers to a question, or to narrower ones as far as the rights of the user go. No question is asked once the time
-/// of one request is over.
+/// Answers a question, or narrower ones as far as the rights of the user permit. No request is sent once the time of
+/// one request is over.
 async fn ask(cluster: &Cluster, question: Question) -> Vec<Answer> {
     let end = Instant::now() + cluster.deadline();
     let (mut answers, mut left) = (Vec::new(), vec![question]);

@@ -22,16 +22,16 @@ use crate::{
     missing::has_namespace,
 };
 
-/// Time between two looks at live sessions.
+/// Interval between two reads of live sessions.
 pub(crate) const REFRESH: Duration = Duration::from_secs(2);
-/// Most forwards whose sessions are read at a time.
+/// The most forwards whose sessions are read at a time.
 const FORWARDS: usize = 100;
-/// Requests at the same time: the operator works on four, and other people ask too.
+/// Concurrent requests: the operator works on four, and other users have requests too.
 const READ: usize = 2;
-/// Time until a request is repeated that the operator has refused because of others.
+/// The pause before a request is repeated that the operator refused as too busy.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Whose sessions an argument names: `pod/NAME`, or a forward that exists.
+/// Resolves an argument: `pod/NAME`, or the name of an existing forward.
 pub(crate) async fn named(cluster: &Cluster, name: &str) -> Result<Of, Error> {
     if let Some(pod) = name.strip_prefix("pod/") {
         return Ok(Of::Pod(ObjectKey::new(cluster.namespace.clone(), pod)));
@@ -39,7 +39,7 @@ pub(crate) async fn named(cluster: &Cluster, name: &str) -> Result<Of, Error> {
     Ok(Of::Forward(key(&find(cluster, name).await?)))
 }
 
-/// The forwards of a place, no more than those whose sessions are read.
+/// Lists the forwards of a namespace or of the cluster, at most as many as those whose sessions are read.
 pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<Listed<PortForward>, Error> {
     let mut listed = all_forwards(cluster, everywhere).await?;
     listed.is_cut |= listed.items.len() > FORWARDS;
@@ -47,7 +47,7 @@ pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<List
     Ok(listed)
 }
 
-/// All forwards of a place.
+/// Lists all forwards of a namespace or of the cluster.
 pub(crate) async fn all_forwards(cluster: &Cluster, everywhere: bool) -> Result<Listed<PortForward>, Error> {
     let place = if everywhere { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
     let listed = cluster.list::<PortForward>(&place, ListParams::default()).await?;
@@ -60,15 +60,15 @@ pub(crate) async fn all_forwards(cluster: &Cluster, everywhere: bool) -> Result<
     Ok(listed)
 }
 
-/// The sessions of an object, or of them the one with this id. Fails if the API cannot be used at all.
+/// Reads the sessions of an object, or only the one with this id. Fails if the API cannot be used at all.
 pub(crate) async fn sessions(cluster: &Cluster, of: Of, only: Option<SessionId>) -> Result<Vec<Reading>, Unknown> {
     let reading = each(cluster, vec![of], only).await;
     usable(&reading)?;
     Ok(reading)
 }
 
-/// The sessions of these forwards of a place, or of them the one with this id: by one request if the operator and the
-/// rights of the user permit, otherwise by one for each namespace or for each forward.
+/// Reads the sessions of these forwards, or only the one with this id: by one request if the operator and the rights of
+/// the user permit that, otherwise by one for each namespace or for each forward.
 pub(crate) async fn together(
     cluster: &Cluster,
     place: &Place,
@@ -98,9 +98,9 @@ pub(crate) async fn together(
     readings
 }
 
-/// The numbers of sessions of these objects, without a list: as many as can be read in the time of one request, because
-/// each silent proxy delays the answer about each of its forwards. Where the API cannot be used at all, only the first
-/// object is asked about.
+/// Reads the numbers of sessions of these objects, without a list: as many as possible in the time of one request,
+/// because each proxy that does not answer delays the answer about each of its forwards. Where the API cannot be used
+/// at all, only the first object is queried.
 pub(crate) async fn totals(cluster: &Cluster, targets: Vec<Of>) -> Vec<Reading> {
     let end = Instant::now() + cluster.deadline();
     let ask = |of: Of| async move {
@@ -119,8 +119,8 @@ pub(crate) async fn totals(cluster: &Cluster, targets: Vec<Of>) -> Vec<Reading> 
     readings
 }
 
-/// The sessions of these objects, each by a request of its own. Where the API cannot be used at all, only the first
-/// object is asked about.
+/// Reads the sessions of these objects, each by a request of its own. Where the API cannot be used at all, only the
+/// first object is queried.
 async fn each(cluster: &Cluster, mut targets: Vec<Of>, only: Option<SessionId>) -> Vec<Reading> {
     let ask = |of: Of| async move {
         let request = selecting(Request::sessions(&of, MAX_LIMIT), only);
@@ -135,7 +135,7 @@ async fn each(cluster: &Cluster, mut targets: Vec<Of>, only: Option<SessionId>) 
     reading
 }
 
-/// The request, if wanted for one session only.
+/// Restricts a request to one session, if one is given.
 fn selecting(request: Request, only: Option<SessionId>) -> Request {
     match only {
         Some(session) => request.only(session),
@@ -143,7 +143,7 @@ fn selecting(request: Request, only: Option<SessionId>) -> Request {
     }
 }
 
-/// The configurations of the proxies of these pods.
+/// Reads the configurations of the proxies of these pods.
 pub(crate) async fn configs(cluster: &Cluster, pods: Vec<ObjectKey>) -> Vec<(ObjectKey, Fetched<ProxyConfig>)> {
     let ask = |pod: ObjectKey| async move {
         let config = read::<ProxyConfig>(cluster, &Request::config(&pod)).await;
@@ -152,7 +152,7 @@ pub(crate) async fn configs(cluster: &Cluster, pods: Vec<ObjectKey>) -> Vec<(Obj
     stream::iter(pods).map(ask).buffered(READ).collect().await
 }
 
-/// The response to a request. The operator works on few requests at a time, and refuses others for a moment.
+/// Reads the response to a request. The operator works on few requests at a time, and refuses others for a moment.
 pub(crate) async fn read<T: DeserializeOwned>(cluster: &Cluster, request: &Request) -> Fetched<T> {
     let response = async {
         loop {

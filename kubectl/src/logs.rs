@@ -25,15 +25,15 @@ use crate::{
     output::{note, write, yaml_document},
 };
 
-/// Most pods whose logs are read.
+/// The most pods whose logs are read.
 const PODS: usize = 100;
-/// Logs that are opened at the same time.
+/// The most logs that are opened at the same time.
 const OPENED: usize = 8;
-/// Most bytes of a line that are kept. The rest of a longer line is skipped; no record of a proxy is as long.
+/// The most bytes of a line that are stored. The rest of a longer line is skipped; records of a proxy are shorter.
 const LINE: usize = 64 << 10;
-/// Records that may wait for the output.
+/// The most records that wait for the output.
 const WAITING: usize = 256;
-/// Most bytes of records that are put in order. A pod may log lines of any kind.
+/// The most bytes of records that are sorted. A pod may log lines of any kind.
 const ORDERED: usize = 256 << 20;
 
 /// Prints the records. Returns whether every log could be read.
@@ -92,13 +92,13 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
     Ok(is_complete)
 }
 
-/// The pods that should run the forward.
+/// Lists the pods that should run the forward.
 async fn list(cluster: &Cluster, query: &PodQuery) -> Fetched<Listed<Pod>> {
     let place = Place::Namespace(query.namespace.clone());
     cluster.list::<Pod>(&place, ListParams::default().labels(&query.labels)).await
 }
 
-/// The log of a pod, as it comes.
+/// The stream of a pod's log.
 type Log = Pin<Box<dyn AsyncBufRead>>;
 
 /// Opens the log of a pod.
@@ -108,18 +108,18 @@ async fn open(cluster: &Cluster, namespace: &str, pod: &str, params: &LogParams)
     Ok(log)
 }
 
-/// Which records are printed, and how.
+/// The selection of records to print, and their format.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
-    /// The forward that they are about.
+    /// The forward of the records.
     key: &'a ObjectKey,
-    /// What they must have.
+    /// The filter that the records must match.
     filter: &'a Filter,
-    /// Their format.
+    /// The format of the records.
     format: LogOutput,
 }
 
-/// A record as it is printed.
+/// A printed record.
 struct Line {
     time: String,
     text: String,
@@ -144,8 +144,8 @@ impl Line {
     }
 }
 
-/// Prints the records of all streams by their time. A server that stays silent for as long as `patience` has gone.
-/// Returns whether each log was read to its end.
+/// Prints the records of all streams in the order of their times. A server that stays silent for as long as `patience`
+/// counts as unreachable. Returns whether each log was read to its end.
 async fn print<S: AsyncBufRead + Unpin>(
     streams: Vec<(String, S)>,
     wanted: Wanted<'_>,
@@ -173,14 +173,14 @@ async fn print<S: AsyncBufRead + Unpin>(
     Ok(is_whole && read.into_iter().all(|is_read| is_read))
 }
 
-/// The records in the order of their time, and whether they are all: no more are read than `most` bytes.
+/// Sorts the records by time, and returns whether they are complete: at most `most` bytes are read.
 async fn in_order(lines: &mut mpsc::Receiver<Line>, most: usize) -> (Vec<Line>, bool) {
     let (mut ordered, mut bytes, mut is_whole) = (Vec::new(), 0_usize, true);
     while let Some(line) = lines.recv().await {
         bytes = bytes.saturating_add(line.bytes());
         if bytes > most {
             is_whole = false;
-            // Ends the reading of all logs.
+            // Closing the channel ends the reading of all logs.
             lines.close();
             break;
         }
@@ -190,7 +190,7 @@ async fn in_order(lines: &mut mpsc::Receiver<Line>, most: usize) -> (Vec<Line>, 
     (ordered, is_whole)
 }
 
-/// Sends the records of a log until the log ends or nobody reads them. Returns false if the log has broken off.
+/// Sends the records of a log until the log ends or the receiver is gone. Returns false if the log has broken off.
 async fn read(
     pod: String,
     mut stream: impl AsyncBufRead + Unpin,

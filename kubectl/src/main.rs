@@ -1,5 +1,5 @@
-//! `kubectl-portlane`, which kubectl runs as `kubectl portlane`: fetches objects and prints what `kubectl_core` makes of
-//! them.
+//! `kubectl-portlane`, which kubectl runs as `kubectl portlane`: fetches objects and prints the reports that
+//! `kubectl_core` makes of them.
 
 mod args;
 mod cluster;
@@ -63,7 +63,7 @@ fn start(cli: &Cli) -> Result<u8, Error> {
 
 async fn report(cli: &Cli) -> Result<u8, Error> {
     let cluster = Cluster::connect(&cli.connection).await?;
-    // An API server that cannot be used is named before a request that it would have answered.
+    // An unusable API server should be reported before the failure of a request to it.
     let now = cluster.now().await?;
     let is_complete = match &cli.command {
         Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, now, args)).await?)),
@@ -89,7 +89,7 @@ async fn report(cli: &Cli) -> Result<u8, Error> {
             Box::pin(drain::run(&cluster, args)).await?;
             true
         }
-        // `start` has handled them.
+        // `start` has handled these commands.
         Command::Run(_) | Command::Validate(_) | Command::Completion { .. } => true,
     };
     Ok(if is_complete { 0 } else { INCOMPLETE })

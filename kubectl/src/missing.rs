@@ -1,4 +1,4 @@
-//! Objects that do not exist, and the nearest names that do.
+//! Errors about objects that do not exist, with the nearest names that do.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::ListParams;
@@ -10,7 +10,7 @@ use operator_core::{ObjectKey, names::PROXY_LABEL};
 
 use crate::{cluster::Cluster, error::Error};
 
-/// Fails if the namespace that the user looks at does not exist: a list of its objects is empty. A user who may not read
+/// Fails if the selected namespace does not exist: a list of its objects would be empty. A user who may not read
 /// namespaces sees the empty list.
 pub(crate) async fn has_namespace(cluster: &Cluster) -> Result<(), Error> {
     let name = &cluster.namespace;
@@ -20,8 +20,8 @@ pub(crate) async fn has_namespace(cluster: &Cluster) -> Result<(), Error> {
     Err(Error::NoNamespace { name: name.clone(), nearest: nearest(name, names).map(str::to_owned) })
 }
 
-/// The error about a pod of the namespace that the user looks at which does not exist, with the nearest pod that has a
-/// proxy; or that about the namespace.
+/// Returns the error about a missing pod in the selected namespace, with the nearest pod that has a proxy; or the error
+/// about a missing namespace.
 pub(crate) async fn no_pod(cluster: &Cluster, pod: &ObjectKey) -> Error {
     if let Err(no_namespace) = has_namespace(cluster).await {
         return no_namespace;
@@ -29,7 +29,7 @@ pub(crate) async fn no_pod(cluster: &Cluster, pod: &ObjectKey) -> Error {
     Error::NoPod { pod: pod.to_string(), nearest: nearest_pod(cluster, pod, PROXY_LABEL).await }
 }
 
-/// The answer of the live API about a pod, or that the pod does not exist if the API has failed.
+/// Returns the answer of the live API about a pod; if the API has failed, checks whether the pod exists.
 pub(crate) async fn of_pod<T>(cluster: &Cluster, pod: &ObjectKey, answer: Fetched<T>) -> Result<T, Error> {
     if matches!(answer, Err(Unknown::Failed { .. }))
         && let Ok(None) = cluster.get::<Pod>(&pod.namespace, &pod.name).await
@@ -39,7 +39,7 @@ pub(crate) async fn of_pod<T>(cluster: &Cluster, pod: &ObjectKey, answer: Fetche
     Ok(answer?)
 }
 
-/// The name of a pod in the same namespace that is nearest to this one.
+/// Returns the nearest name of a pod in the same namespace.
 pub(crate) async fn nearest_pod(cluster: &Cluster, pod: &ObjectKey, labels: &str) -> Option<String> {
     let place = Place::Namespace(pod.namespace.clone());
     let others = cluster.list::<Pod>(&place, ListParams::default().labels(labels)).await;

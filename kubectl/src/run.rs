@@ -15,7 +15,7 @@ use crate::{
     forward::{Attached, Limits},
 };
 
-/// Runs until a signal ends the program. The end of the proxy waits for its threads, so that this is no async function.
+/// Runs until a signal ends the program. The function is not async, because the end of the proxy waits for its threads.
 pub(crate) fn run(runtime: &Runtime, connection: &Connection, args: &ClusterRun) -> Result<(), Error> {
     ignore_hangup(runtime)?;
     let tasks = LocalSet::new();
@@ -27,7 +27,7 @@ pub(crate) fn run(runtime: &Runtime, connection: &Connection, args: &ClusterRun)
     portlane::run_with(&args.run, &namespace, services, runtime, &tasks).map_err(Error::from)
 }
 
-/// Keeps SIGHUP from ending the program while the cluster is asked; from then on, the proxy reads its files again.
+/// Keeps SIGHUP from ending the program while the cluster is read; later, SIGHUP makes the proxy reload its files.
 fn ignore_hangup(runtime: &Runtime) -> io::Result<()> {
     let _context = runtime.enter();
     signal(SignalKind::hangup()).map(drop)
@@ -36,7 +36,7 @@ fn ignore_hangup(runtime: &Runtime) -> io::Result<()> {
 async fn connect(connection: &Connection, args: &ClusterRun) -> Result<Cluster, Error> {
     let cluster = Cluster::connect(connection).await?;
     if !args.run.only_prints() {
-        // Fails with the address of an API server that cannot be used, before the proxy starts.
+        // An unusable API server is reported with its address before the proxy starts.
         cluster.now().await?;
     }
     Ok(cluster)

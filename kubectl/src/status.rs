@@ -22,10 +22,10 @@ use crate::{args, cluster::Cluster, error::Error, live, missing::has_namespace, 
 
 /// Namespace of the operator that the documentation uses.
 const NAMESPACE: &str = "portlane";
-/// Most operators that are looked at.
+/// The most operators that are read.
 const OPERATORS_READ: usize = 8;
 
-/// Prints the report. Returns what the report amounts to.
+/// Prints the report. Returns its overall result.
 pub(crate) async fn run(cluster: &Cluster, now: Timestamp, args: &args::Status) -> Result<Verdict, Error> {
     let namespace = Place::Namespace(cluster.namespace.clone());
     let place = if args.all_namespaces { Place::Everywhere } else { namespace };
@@ -66,8 +66,8 @@ pub(crate) async fn run(cluster: &Cluster, now: Timestamp, args: &args::Status) 
     Ok(report.verdict())
 }
 
-/// The Deployments among which operators are, and where they were looked for. A user who may not look everywhere most
-/// likely means the namespace of the documentation.
+/// Lists the Deployments among which operators are, and returns the namespaces that were searched. A user who may not
+/// list everywhere most likely means the namespace of the documentation.
 async fn operators(cluster: &Cluster, namespace: Option<&str>) -> (Place, Fetched<Listed<Deployment>>) {
     let list = async |place: Place| {
         let listed = cluster.list::<Deployment>(&place, ListParams::default().labels(OPERATORS)).await;
@@ -82,7 +82,7 @@ async fn operators(cluster: &Cluster, namespace: Option<&str>) -> (Place, Fetche
     }
 }
 
-/// The objects that belong to an operator.
+/// Reads the objects that belong to an operator.
 async fn facts(cluster: &Cluster, operator: Operator, deployment: Deployment) -> OperatorFacts {
     let place = Place::Namespace(operator.namespace.clone());
     let endpoints = ListParams::default().labels(&format!("kubernetes.io/service-name={}", operator.service));

@@ -41,7 +41,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Top) -> Result<bool, Err
     Ok(true)
 }
 
-/// One reading of everything.
+/// Reads one sample of everything.
 async fn sample(cluster: &Cluster, args: &args::Top, start: Instant) -> Result<Sample, Error> {
     let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
     let forwards = live::forwards(cluster, args.all_namespaces).await?;
@@ -54,7 +54,7 @@ async fn sample(cluster: &Cluster, args: &args::Top, start: Instant) -> Result<S
     Ok(Sample { at: start.elapsed(), forwards, pods, sessions })
 }
 
-/// Sends reports until nobody reads them. A reading that fails becomes a note below the last numbers.
+/// Sends reports until the receiver is gone. A failed reading becomes a note below the last numbers.
 async fn follow(cluster: &Cluster, args: &args::Top, start: Instant, first: Sample, out: watch::Sender<Report>) {
     let mut before = first;
     loop {

@@ -1,5 +1,5 @@
-//! `kubectl portlane trace FORWARD --from POD`: reads what stands between a pod and a backend, connects to a proxy by the
-//! API server's port-forward, and prints the way.
+//! `kubectl portlane trace FORWARD --from POD`: reads the objects between a pod and a backend, connects to a proxy by
+//! the API server's port-forward, and prints the steps.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -43,8 +43,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time for a message of the container runtime, or a record of the access log, after the end of a connection.
 const AFTERWARDS: Duration = Duration::from_millis(500);
-/// How far the ages of sessions may be off: a proxy accepts a moment after the port-forward has begun, and its live
-/// sessions have whole seconds.
+/// The tolerance for ages of sessions: a proxy accepts a moment after the port-forward has begun, and its live sessions
+/// have whole seconds.
 const SLACK: Duration = Duration::from_secs(1);
 /// Age of the oldest log line that may be about the connection, in seconds.
 const SINCE: i64 = 10;
@@ -53,7 +53,7 @@ const LINES: i64 = 1000;
 /// Most bytes of a log that are read.
 const BYTES: u64 = 1 << 20;
 
-/// Prints the way. Returns whether the connection gets through.
+/// Prints the steps. Returns whether the connection gets through.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict, Error> {
     let forward = find(cluster, &args.forward).await?;
     let Some(listener) = trace::listener(&forward, args.listener.as_deref()).cloned() else {
@@ -75,7 +75,7 @@ fn no_listener(forward: &PortForward, name: &str) -> Error {
     Error::NoListener { forward: key(forward).to_string(), name: name.to_owned(), names, nearest }
 }
 
-/// The pod that `--from` names: `POD`, `pod/POD` or `NAMESPACE/POD`.
+/// Parses the pod in `--from`: `POD`, `pod/POD` or `NAMESPACE/POD`.
 fn client(cluster: &Cluster, from: &str) -> ObjectKey {
     let from = from.strip_prefix("pod/").unwrap_or(from);
     match from.split_once('/') {
@@ -127,13 +127,13 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
     Facts { forward, listener: listener.name.clone(), from: (from, pod), nearest, service, proxies, policies, probe }
 }
 
-/// Connects to a proxy, and watches for a moment what becomes of the connection.
+/// Connects to a proxy, and observes the connection for a moment.
 async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
     let hello = trace::hello(listener);
     let sent = u64::try_from(hello.len()).unwrap_or(u64::MAX);
     let own = Own::new(forward, &listener.name, target.pod.clone(), sent);
     let (own, known) = Box::pin(before(cluster, forward, own, &target)).await;
-    // No session of the connection is older.
+    // A session that is older does not belong to the connection.
     let begun = Instant::now();
     let Target { pod: ObjectKey { namespace, name }, port } = &target;
     let asked = Asked::new("get", "pods/portforward", Place::Namespace(namespace.clone()));
@@ -166,7 +166,7 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
         First::Refused(message) if !Failure::is_reset(&message) => Probe::Refused { target, message },
         First::End | First::Refused(_) => {
             let longest = begun.elapsed() + SLACK;
-            // Proxies write records from a queue.
+            // Proxies write records from a queue, so the record may be late.
             sleep(AFTERWARDS).await;
             let records = records(cluster, forward, &target).await;
             Probe::Ended { target, record: own.record(records, longest) }
@@ -174,7 +174,8 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
         First::Byte | First::Silence => {
             let session = match known {
                 Ok(()) => session(cluster, forward, &own, begun, opened).await,
-                // Without them, the session of another client may look like that of the connection.
+                // Without the earlier sessions, the session of another client could be taken for that of the
+                // connection.
                 Err(why) => Err(why),
             };
             Probe::Open { target, has_bytes: matches!(first, First::Byte), session }
@@ -182,11 +183,11 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
     }
 }
 
-/// What is there before the connection: whose sessions and records are another's. The result says whether the live
-/// sessions could be read.
+/// Reads the sessions and records that exist before the connection, and so belong to others. The result says whether
+/// the live sessions could be read.
 async fn before(cluster: &Cluster, forward: &PortForward, mut own: Own, target: &Target) -> (Own, Fetched<()>) {
     let known = live::read::<SessionList>(cluster, &sessions(forward)).await;
-    // Later than the list: a session that has ended meanwhile is in one of them.
+    // Records are read later than the list: a session that has ended meanwhile is in one of them.
     own.exclude_records(&records(cluster, forward, target).await);
     let known = known.map(|list| own.exclude_sessions(&list));
     (own, known)
@@ -196,7 +197,7 @@ fn sessions(forward: &PortForward) -> Request {
     Request::sessions(&Of::Forward(key(forward)), MAX_LIMIT)
 }
 
-/// What came first.
+/// The first event on the stream.
 enum First {
     Byte,
     End,
@@ -204,7 +205,7 @@ enum First {
     Refused(String),
 }
 
-/// Sends what a client sends first, and waits for what comes back.
+/// Sends the first bytes of a client, and waits for an answer.
 async fn first_byte(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &[u8]) -> First {
     let answer = async {
         stream.write_all(hello).await?;
@@ -218,7 +219,7 @@ async fn first_byte(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &
     }
 }
 
-/// The session of the connection, which was begun and opened at these times.
+/// Returns the session of the connection, which was begun and opened at these times.
 async fn session(
     cluster: &Cluster,
     forward: &PortForward,
@@ -232,8 +233,8 @@ async fn session(
     Ok(own.session(&list, &(least..=most)))
 }
 
-/// The latest records of the access log of a proxy. None if the log cannot be read: a record is an explanation more, and
-/// nothing depends on it.
+/// Reads the latest records of the access log of a proxy; empty if the log cannot be read: records only add to the
+/// explanation.
 async fn records(cluster: &Cluster, forward: &PortForward, target: &Target) -> Vec<Record> {
     let ObjectKey { namespace, name } = &target.pod;
     let params = LogParams {

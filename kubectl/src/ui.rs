@@ -1,4 +1,4 @@
-//! `kubectl portlane ui`: serves a page on loopback that follows forwards, and reads the cluster while somebody looks.
+//! `kubectl portlane ui`: serves a page on loopback that follows forwards, and reads the cluster while a page is open.
 
 mod browser;
 mod serve;
@@ -36,7 +36,7 @@ use crate::{
     output,
 };
 
-/// Longest time for one reading of the cluster, if a single request may not take longer.
+/// Longest time for one reading of the cluster, unless a single request may take longer.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Longest pause between two readings.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Ui) -> Result<(), Error>
     let token = serve::token()?;
     let url = format!("http://{}/{token}/", listener.local_addr()?);
     output::write(&format!("{url}\n"))?;
-    // The file is removed at the end.
+    // Dropping the value removes the file.
     let opened = args.open.then(|| browser::open(&url));
     if let Some(Err(error)) = &opened {
         output::note(&format!("cannot open a browser ({error}): open the address above"));
@@ -67,7 +67,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Ui) -> Result<(), Error>
     Ok(())
 }
 
-/// Reads the cluster again and again while somebody follows.
+/// Reads the cluster repeatedly while a page follows.
 async fn follow(cluster: &Cluster, args: &args::Ui, site: &Site) {
     let (start, longest) = (Instant::now(), LONGEST.max(cluster.deadline()));
     let mut page = Page::new(described(cluster, args), longest + PAUSE);
@@ -82,12 +82,12 @@ async fn follow(cluster: &Cluster, args: &args::Ui, site: &Site) {
             }
         };
         site.show(&state, &page);
-        // A large cluster is read half of the time.
+        // Readings of a large cluster take about half of the time.
         sleep(began.elapsed().clamp(REFRESH, PAUSE)).await;
     }
 }
 
-/// What the page is of.
+/// The title of the page: the selected forwards.
 fn described(cluster: &Cluster, args: &args::Ui) -> String {
     let (namespace, address) = (&cluster.namespace, cluster.address());
     match &args.forward {
@@ -103,7 +103,7 @@ fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One reading of everything. Fails if the forwards cannot be read; what else is missing is part of the reading.
+/// Reads everything once. Fails if the forwards cannot be read; other missing parts are noted in the reading.
 async fn read(cluster: &Cluster, args: &args::Ui, start: Instant) -> Result<Reading, Error> {
     let forwards = forwards(cluster, args).await?;
     let (place, keys) = (place(cluster, args), forwards.items.iter().map(key).collect());
@@ -118,14 +118,15 @@ async fn read(cluster: &Cluster, args: &args::Ui, start: Instant) -> Result<Read
     Ok(Reading { at: now(), sample, configs, events })
 }
 
-/// The forward, or the forwards of the place. A forward that was deleted meanwhile is none.
+/// Reads the forward, or the forwards of the namespace or cluster. A forward that was deleted meanwhile is left out.
 async fn forwards(cluster: &Cluster, args: &args::Ui) -> Result<Listed<PortForward>, Error> {
     let Some(name) = &args.forward else { return live::forwards(cluster, args.all_namespaces).await };
     let found = cluster.get::<PortForward>(&cluster.namespace, name).await?;
     Ok(Listed::from(found.into_iter().collect::<Vec<_>>()))
 }
 
-/// The pods of the forward, which may be those of a gateway elsewhere, or the pods of the place that have a proxy.
+/// Lists the pods of the forward, which may be those of a gateway elsewhere, or the pods with a proxy of the namespace
+/// or cluster.
 async fn pods_of(cluster: &Cluster, args: &args::Ui, forwards: &Listed<PortForward>) -> Fetched<Listed<Pod>> {
     let (place, labels) = match (&args.forward, forwards.items.first()) {
         (Some(_), Some(forward)) => {
@@ -137,7 +138,7 @@ async fn pods_of(cluster: &Cluster, args: &args::Ui, forwards: &Listed<PortForwa
     cluster.list::<Pod>(&place, ListParams::default().labels(&labels)).await
 }
 
-/// Events about the forward, or about all forwards of the place.
+/// Lists events about the forward, or about all forwards of the namespace or cluster.
 async fn events(cluster: &Cluster, args: &args::Ui) -> Fetched<Listed<Event>> {
     let mut about = "involvedObject.kind=PortForward".to_owned();
     if let Some(name) = &args.forward {

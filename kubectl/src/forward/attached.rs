@@ -1,5 +1,5 @@
-//! `kubectl portlane run`: a local port for each port of a Service that manifests name. Each Service is followed by a
-//! task of its own.
+//! `kubectl portlane run`: local ports for the Service ports that manifests name. Each Service is followed by its own
+//! task.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,7 +28,7 @@ use crate::cluster::Cluster;
 /// Time between two tries to follow a Service that cannot be read or does not exist.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The Services that are attached.
+/// The attached Services.
 pub(crate) struct Attached {
     cluster: Cluster,
     limits: Limits,
@@ -39,7 +39,7 @@ pub(crate) struct Attached {
     board: Rc<Board>,
 }
 
-/// Where the ports are, as the tasks report it.
+/// The local ports, as reported by the tasks.
 #[derive(Default)]
 struct Board {
     found: RefCell<BTreeMap<(ObjectKey, u16), Found>>,
@@ -66,13 +66,13 @@ impl Board {
 }
 
 impl Attached {
-    /// Nothing is attached.
+    /// The state before any Service is attached.
     pub(crate) fn new(cluster: Cluster, limits: Limits) -> Self {
         let (live, board) = (Rc::default(), Rc::default());
         Self { cluster, limits, live, services: BTreeMap::new(), board }
     }
 
-    /// Starts to follow a Service, in the local set that this is called in.
+    /// Starts the task that follows a Service, in the caller's local set.
     fn start(&self, service: &ObjectKey, ports: BTreeSet<u16>) -> watch::Sender<BTreeSet<u16>> {
         let (sender, wanted) = watch::channel(ports);
         let label = format!("Service {service}");
@@ -123,7 +123,7 @@ async fn follow(
 ) {
     let Some(source) = source(&cluster, &service, &mut wanted, &board).await else { return };
     let mut followed = Followed::new(&cluster, source, shared);
-    // Afterwards the board belongs to the successor of this task, if there is one.
+    // After the loop, the board belongs to the successor of this task, if there is one.
     while wanted.has_changed().is_ok() {
         let ports = wanted.borrow_and_update().clone();
         followed.keep_only(&ports);
@@ -131,7 +131,7 @@ async fn follow(
             board.set(&service, port, &attach(&mut followed, &service, port));
         }
         tokio::select! {
-            // The condition of the loop looks at the result.
+            // The condition of the loop reads the new value.
             _ = wanted.changed() => {}
             () = followed.step() => {}
         }
@@ -142,7 +142,7 @@ async fn follow(
     }
 }
 
-/// The pods of a Service, as soon as the Service can be followed; `None` if its ports are not needed any more.
+/// Returns the pods of a Service as soon as the Service can be followed; `None` if its ports are no longer needed.
 async fn source(
     cluster: &Cluster,
     service: &ObjectKey,
@@ -168,7 +168,7 @@ async fn source(
     }
 }
 
-/// Opens a local port for a port of a Service, if that has none.
+/// Opens a local port for a port of a Service that does not have one.
 fn attach(followed: &mut Followed, service: &ObjectKey, port: u16) -> Found {
     let remote = Remote::Number(port);
     let local = match followed.local(&remote) {

@@ -1,4 +1,4 @@
-//! A target that is followed, and the local ports that lead to its pods.
+//! A followed target, and the local ports that lead to its pods.
 
 use std::{collections::BTreeSet, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{cluster::Cluster, error::Error};
 
-/// Time between two looks at pods that have sessions and are no longer endpoints.
+/// Interval between two reads of pods that have sessions and are no longer endpoints.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A target that is followed. Its sessions and its local ports are tasks of the local set.
+/// A followed target. Its sessions and its local ports are tasks of the local set.
 pub(super) struct Followed {
     cluster: Cluster,
     source: Source,
@@ -33,16 +33,16 @@ pub(super) struct Followed {
 /// A local port.
 pub(super) struct Opened {
     port: Rc<Port>,
-    /// What the port of the target is called.
+    /// The name of the target's port.
     label: String,
     addresses: Vec<SocketAddr>,
     local: u16,
-    /// The task that holds the sockets; absent once the port is closed. Then only its sessions are left.
+    /// The task that owns the sockets; absent once the port is closed, when only its sessions are left.
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Opened {
-    /// What is printed of it.
+    /// The record to print.
     pub(super) fn record(&self) -> OpenPort {
         let (ready_pods, pods) = self.port.counts();
         OpenPort {
@@ -113,8 +113,8 @@ impl Followed {
         self.ports.is_empty()
     }
 
-    /// Waits for a change of the pods, or for the time to look at them, and does what is due. Nothing is lost if the
-    /// future is dropped before its end.
+    /// Waits for a change of the pods, or for the next read of them, and processes it. Dropping the future early loses
+    /// nothing.
     pub(super) async fn step(&mut self) {
         tokio::select! {
             problem = self.source.changed(&self.cluster) => {
@@ -132,7 +132,7 @@ impl Followed {
                         spawn_local(port.clone().look_at(self.cluster.clone(), namespace, pod));
                     }
                 }
-                // A session holds its port.
+                // A session holds a reference to its port.
                 self.ports.retain(|opened| opened.accepting.is_some() || Rc::strong_count(&opened.port) > 1);
             }
         }

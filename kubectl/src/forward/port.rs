@@ -30,39 +30,39 @@ use self::attach::serve;
 use super::Limits;
 use crate::{cluster::Cluster, error::Error, output};
 
-/// Most tries to find a port that is free for both address families.
+/// The most attempts to find a port that is free for both address families.
 const TRIES: usize = 16;
 /// Pause after a failed `accept(2)`, which usually means that the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What all local ports of a target share.
+/// The state that all local ports of a target share.
 pub(super) struct Shared {
-    /// The target, in words.
+    /// The target, as shown to people.
     pub(super) label: String,
     /// Longest time from the start of a connection until a pod has it.
     pub(super) wait: Duration,
     pub(super) started: Instant,
     /// Most sessions at the same time, and the option that allows more.
     most: (usize, &'static str),
-    /// Sessions at present; of all targets that share the limit.
+    /// The number of sessions of all targets that share the limit.
     live: Rc<Cell<usize>>,
     pub(super) tally: RefCell<Tally>,
 }
 
 impl Shared {
-    /// What the ports of a target share. `live`: shared with other targets if the limit is.
+    /// The state that the ports of a target share. `live` is shared with other targets if the limit is.
     pub(super) fn new(label: String, limits: &Limits, live: Rc<Cell<usize>>) -> Self {
         let Limits { wait, max_sessions, option } = *limits;
         let most = (max_sessions, option);
         Self { label, wait, started: Instant::now(), most, live, tally: RefCell::default() }
     }
 
-    /// Time since the start, as the pure part has it.
+    /// The time since the start, as `kubectl_core` expects it.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Reports to the person.
+    /// Prints a message to the user.
     pub(super) fn note(&self, text: &str) {
         output::note(&format!("{}: {text}", self.label));
     }
@@ -89,7 +89,7 @@ pub(super) struct Port {
     /// The port of the target.
     pub(super) remote: Remote,
     pub(super) pool: RefCell<Pool>,
-    /// The pool has changed.
+    /// Notifies of changes to the pool.
     pub(super) changes: watch::Sender<()>,
     pods: RefCell<Api<Pod>>,
     problem: RefCell<Option<Unresolved>>,
@@ -103,7 +103,7 @@ impl Port {
         Self { shared, remote, pool, changes, pods: RefCell::new(pods), problem: RefCell::default() }
     }
 
-    /// Replaces the endpoints. `problem`: why there are none, which is reported once.
+    /// Replaces the endpoints. `problem` is the reason for a lack of endpoints, and is reported once.
     pub(super) fn set(&self, endpoints: Vec<Endpoint>, pods: Api<Pod>, problem: Option<Unresolved>) {
         self.pool.borrow_mut().set(endpoints);
         self.pods.replace(pods);
@@ -119,12 +119,12 @@ impl Port {
         self.pods.borrow().clone()
     }
 
-    /// Pods that take connections, and all pods of the target.
+    /// Returns the number of pods that take connections, and of all pods of the target.
     pub(super) fn counts(&self) -> (usize, usize) {
         self.pool.borrow().counts()
     }
 
-    /// Pods that may have ended with sessions.
+    /// Returns the pods that may have ended with sessions.
     pub(super) fn suspects(&self) -> Vec<PodId> {
         self.pool.borrow_mut().suspects(self.shared.now())
     }
@@ -143,7 +143,7 @@ impl Port {
     pub(super) async fn until_pod_ends(&self, session: SessionId) {
         let mut changes = self.changes.subscribe();
         while !self.pool.borrow().has_ended(session) {
-            // The sender lives as long as this value.
+            // The sender lives as long as this value, so the channel stays open.
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -163,7 +163,7 @@ impl Port {
         }
     }
 
-    /// Starts a session, unless there are as many as there may be.
+    /// Starts a session, unless the limit is reached.
     fn admit(self: Rc<Self>, client: TcpStream, peer: SocketAddr) {
         let shared = self.shared.clone();
         shared.tally.borrow_mut().opened();
@@ -179,9 +179,9 @@ impl Port {
     }
 }
 
-/// Closes a connection so that the client sees a failure, and not an empty answer.
+/// Closes a connection so that the client sees a failure instead of an empty answer.
 pub(super) fn reset(client: &TcpStream) {
-    // A socket that is gone needs no reset.
+    // A socket that is closed already needs no reset.
     let _ = client.set_zero_linger();
 }
 
@@ -210,13 +210,13 @@ impl Drop for Session {
 /// The sockets of a local port, one per address family of loopback.
 pub(super) struct Listeners {
     v4: TcpListener,
-    /// Absent on a machine without IPv6.
+    /// The socket for IPv6; absent on a machine without IPv6.
     v6: Option<TcpListener>,
     port: u16,
 }
 
 impl Listeners {
-    /// Listens on a port. 0: any port that is free for both families.
+    /// Listens on a port. 0 selects a port that is free for both families.
     pub(super) fn bind(port: u16) -> Result<Self, Error> {
         let failed = |source| Error::Listen { port, source };
         for _ in 1..TRIES {

@@ -1,7 +1,7 @@
 //! Moves bytes between a client and a pod.
 //!
-//! The protocol of the API server has no half of an end: it cannot say that a client has sent everything. So the pod
-//! keeps its connection, and the session ends when the pod does, or has been silent for a while.
+//! The protocol of the API server has no half-close: it cannot say that a client has sent everything. So the pod keeps
+//! its connection, and the session ends when the pod does, or has been silent for a while.
 
 use std::{cell::Cell, pin::pin, time::Duration};
 
@@ -15,12 +15,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// Bytes that are read at once.
+/// The most bytes that are read at once.
 const BUFFER: usize = 16 << 10;
-/// Longest silence of a pod after its client has sent everything. A client that has gone looks the same, and its
-/// session counts until then. containerd waits as long when kubectl reports the half of an end.
+/// Longest silence of a pod after its client has sent everything. A client that has vanished looks the same, and its
+/// session counts until then. containerd waits as long when kubectl reports a half-close.
 const LINGER: Duration = Duration::from_secs(1);
-/// Longest time for a client to close after its pod has.
+/// The time for a client to close after its pod has closed.
 const FINISH: Duration = Duration::from_secs(5);
 
 /// The pod's side of a session.
@@ -35,13 +35,13 @@ pub(super) struct PodSide<S, E> {
 /// How a session with a pod ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The pod has not seen the client: another attempt repeats nothing.
+    /// The pod has not seen the client: another attempt does not repeat anything.
     NeverConnected(Failure),
     /// The session has ended.
     Ended(End),
 }
 
-/// Moves bytes until the session ends. `answered`: called at the first byte of the pod. `pod_ends`: resolves when the
+/// Moves bytes until the session ends. `answered` is called at the first byte of the pod. `pod_ends` resolves when the
 /// pod is known to have ended.
 pub(super) async fn relay<C, S, E>(
     client: &mut C,
@@ -96,12 +96,12 @@ where
     Outcome::Ended(end)
 }
 
-/// Which side ended a session.
+/// The side that ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Client,
     Pod,
-    /// The client has sent everything, and the pod says nothing more.
+    /// The client has sent everything, and the pod is silent.
     Silent,
 }
 
@@ -111,21 +111,21 @@ enum Why {
     Closed,
     /// The container runtime reports a failure.
     Failed(String),
-    /// The connection to the API server ended in the middle.
+    /// The connection to the API server broke.
     Broken,
 }
 
-/// Why the stream of a pod, which has ended, did.
+/// Returns why the stream of a pod has ended.
 fn why<S, E: Future<Output = Option<String>> + Unpin>(pod: &mut PodSide<S, E>) -> Why {
     match (&mut pod.error).now_or_never() {
-        // The client keeps the sender of the error for as long as the connection is intact.
+        // The client library keeps the sender of the error for as long as the connection is intact.
         None => Why::Closed,
         Some(None) => Why::Broken,
         Some(Some(message)) => Why::Failed(message),
     }
 }
 
-/// The outcome of a session whose pod ended before it said anything.
+/// The outcome of a session whose pod ended before it sent anything.
 async fn without_answer<C, S, E>(client: &mut C, pod: &mut PodSide<S, E>) -> Outcome
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -144,14 +144,14 @@ where
     }
 }
 
-/// Moves bytes until the pod answers, and keeps what the client sends. Returns the side that ended the session before
-/// that. The answer counts as come when no more bytes can be kept.
+/// Moves bytes until the pod answers, and stores the bytes of the client. Returns the side that ended the session
+/// before that. The pod counts as having answered when no more bytes can be stored.
 async fn until_answer<C, S>(client: &mut C, pod: &mut S, replay: &mut Replay) -> Option<Side>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Another pod may have failed before.
+    // The stored bytes come from earlier attempts with other pods.
     if !replay.bytes().is_empty() && pod.write_all(replay.bytes()).await.is_err() {
         return Some(Side::Pod);
     }
@@ -165,7 +165,7 @@ where
                 Ok(length) => {
                     let bytes = up.get(..length).unwrap_or_default();
                     replay.keep(bytes);
-                    // A failure is explained by the end of the pod's stream, which is read next.
+                    // The end of the pod's stream, which is read next, explains a failure.
                     let _ = pod.write_all(bytes).await;
                 }
                 Err(_) => return Some(Side::Client),
@@ -186,9 +186,9 @@ where
     None
 }
 
-/// How a copy in one direction stopped.
+/// Why a copy in one direction stopped.
 enum Stop {
-    /// The reader has ended.
+    /// The reader is at its end.
     End,
     /// Reading failed.
     Read,
@@ -215,7 +215,7 @@ where
         stop = &mut down => return side_of(stop),
         stop = &mut up => match stop {
             Stop::Read => return Side::Client,
-            // The pod's stream ends in both directions, and its end says why.
+            // The pod's stream ends in both directions, and its end has the reason.
             Stop::Write => return side_of(down.await),
             Stop::End => {}
         },
@@ -249,7 +249,7 @@ async fn copy(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + U
     }
 }
 
-/// Ends the client's side in order: what the pod sent last arrives, although the client may still be sending.
+/// Closes the client's side in order: the last bytes of the pod arrive, although the client may still be sending.
 async fn finish<C: AsyncRead + AsyncWrite + Unpin>(client: &mut C) {
     let rest = async {
         let mut buffer = vec![0; BUFFER];

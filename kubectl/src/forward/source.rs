@@ -1,4 +1,4 @@
-//! Where the pods of a target come from: the `EndpointSlice` objects of a Service, or pods by name or by labels.
+//! The watches that show the pods of a target: `EndpointSlice` objects of a Service, or pods by name or by labels.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ use crate::{
     missing::has_namespace,
 };
 
-/// The objects that tell the pods of a target.
+/// The objects from which the pods of a target are derived.
 pub(super) struct Source {
     target: Target,
     objects: Objects,
@@ -90,7 +90,7 @@ impl Source {
         }
     }
 
-    /// Waits for a change. Returns a problem that is new.
+    /// Waits for a change. Returns a new problem, if any.
     pub(super) async fn changed(&mut self, cluster: &Cluster) -> Option<Unknown> {
         match &mut self.objects {
             Objects::Service { service, slices } => tokio::select! {
@@ -137,7 +137,7 @@ impl Source {
         }
     }
 
-    /// The number of a port of the target. `None`: only a pod can tell, and there is none.
+    /// Returns the number of a port of the target. `None`: only a pod can tell it, and there is none.
     pub(super) fn number(&self, port: &Remote) -> Result<Option<u16>, Unresolved> {
         let target = &self.target;
         if let Objects::Service { service, .. } = &self.objects {
@@ -157,7 +157,7 @@ impl Source {
         Ok(literal(port).or(endpoints.first().map(|endpoint| endpoint.port)))
     }
 
-    /// The port to follow: the name of a listener rather than its number, which may change.
+    /// Returns the port to follow: the name of a listener rather than its number, which may change.
     pub(super) fn followed(&self, port: &Remote) -> Remote {
         let Objects::Forward { forward, .. } = &self.objects else { return port.clone() };
         let followed =
@@ -187,7 +187,7 @@ impl Source {
     }
 }
 
-/// A port that is given as a number.
+/// Returns a port that is given as a number.
 fn literal(port: &Remote) -> Option<u16> {
     match port {
         Remote::Number(number) => Some(*number),
@@ -195,12 +195,12 @@ fn literal(port: &Remote) -> Option<u16> {
     }
 }
 
-/// A watch of one object.
+/// The configuration of a watch of one object.
 fn named(target: &Target) -> watcher::Config {
     watcher::Config::default().fields(&format!("metadata.name={}", target.name))
 }
 
-/// A watch of the pods that should have a proxy.
+/// Starts a watch of the pods that should have a proxy.
 fn proxies(cluster: &Cluster, query: &PodQuery) -> Watched<Pod> {
     Watched::start(cluster, &query.namespace, watcher::Config::default().labels(&query.labels))
 }
@@ -227,7 +227,7 @@ async fn of_a_deployment(cluster: &Cluster, target: &Target) -> Result<Objects, 
     Ok(Objects::Pods { pods: Watched::start(cluster, &cluster.namespace, config), takes: Takes::Ready })
 }
 
-/// The target. If it does not exist, the error has the nearest name that does.
+/// Reads the target. If it does not exist, the error contains the nearest existing name.
 async fn exists<K>(cluster: &Cluster, target: &Target) -> Result<K, Error>
 where
     K: cluster::Kind + kube::Resource<Scope = NamespaceResourceScope>,

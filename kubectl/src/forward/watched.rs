@@ -1,4 +1,4 @@
-//! The objects that a watch selects, as they are now.
+//! The objects that a watch selects, in their present state.
 
 use std::{collections::BTreeMap, iter, pin::pin, time::Duration};
 
@@ -20,13 +20,13 @@ use tokio::{
 
 use crate::cluster::{Asked, Cluster, Kind};
 
-/// Duration of one watch request, seconds. The watcher gives up a connection that stays silent for five seconds more: a
+/// Duration of one watch request, seconds. The watcher gives up a connection that stays silent for five more seconds: a
 /// laptop that slept, or changed its network, sees the cluster again within 30 s.
 const WATCH_SECONDS: u32 = 25;
-/// Shortest and longest time between two requests after failures.
+/// Shortest and longest pause after failures.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// What a watch has seen.
+/// The state of a watch.
 struct Seen<K> {
     /// Objects by name.
     objects: BTreeMap<String, K>,
@@ -39,7 +39,7 @@ struct Seen<K> {
 pub(super) struct Watched<K> {
     seen: watch::Receiver<Seen<K>>,
     place: Place,
-    /// The caller knows the present problem.
+    /// Whether the caller knows the present problem.
     is_told: bool,
     task: JoinHandle<()>,
 }
@@ -76,10 +76,10 @@ where
         Err(seen.problem.clone().unwrap_or_else(late))
     }
 
-    /// Waits for a change. Returns a problem that is new.
+    /// Waits for a change. Returns a new problem, if any.
     pub(super) async fn changed(&mut self) -> Option<Unknown> {
         if self.seen.changed().await.is_err() {
-            // The watch has no end but that of this value.
+            // The watch ends only with this value.
             std::future::pending::<()>().await;
         }
         let problem = self.seen.borrow().problem.clone();
@@ -88,13 +88,13 @@ where
         problem.filter(|_| is_new)
     }
 
-    /// What a function makes of the objects.
+    /// Applies a function to the objects.
     pub(super) fn with<T>(&self, work: impl FnOnce(&BTreeMap<String, K>) -> T) -> T {
         work(&self.seen.borrow().objects)
     }
 }
 
-/// Follows the events until nobody looks at the objects.
+/// Follows the events until the objects are no longer used.
 async fn follow<K: Kind>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     out: watch::Sender<Seen<K>>,
@@ -121,7 +121,7 @@ async fn follow<K: Kind>(
                 }
                 seen.problem = None;
             }),
-            // The watch is too old, and restarts by itself.
+            // The resource version is too old, and the watcher restarts by itself.
             Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => out.send_modify(|seen| seen.problem = Some(unknown::<K>(error, place.clone()))),
         }
@@ -147,7 +147,7 @@ fn unknown<K: Kind>(error: watcher::Error, place: Place) -> Unknown {
     }
 }
 
-/// Times between requests after failures: a person waits, so that they grow less than those of a controller.
+/// Pauses after failures. A person waits, so they grow less than those of a controller.
 #[derive(Default)]
 struct Retry(usize);
 

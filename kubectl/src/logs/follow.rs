@@ -1,4 +1,4 @@
-//! Logs that are followed, also those of containers that start later.
+//! Follows logs, including those of containers that start later.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
     output::{note, write},
 };
 
-/// Time between two looks for containers that have started.
+/// Interval between two checks for containers that have started.
 const LOOK: Duration = Duration::from_secs(3);
 /// Longest time without an open log: enough for a pod to be replaced.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is known of a forward's logs.
+/// The state of following a forward's logs.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Runs of containers whose logs were opened.
@@ -46,8 +46,8 @@ impl Known {
     }
 }
 
-/// Prints the records of these logs, and of those of containers that start later, as they come. Ends when nobody reads
-/// them, or with false when no log is open any more.
+/// Prints the records of these logs, and of those of containers that start later, as they arrive. Ends when the output
+/// is closed, or with false when no log is open any more.
 pub(super) async fn run(
     cluster: &Cluster,
     query: &PodQuery,
@@ -67,7 +67,7 @@ pub(super) async fn run(
             }
         }
     };
-    // A request that takes long must not hold up the records of open logs.
+    // A slow request must not delay the records of open logs.
     let following = async {
         tokio::select! {
             is_complete = follow(logs, later, wanted, out, PATIENCE) => is_complete,
@@ -87,7 +87,7 @@ pub(super) async fn run(
     Ok(is_complete)
 }
 
-/// Opens the logs of containers that have started. Returns false if nobody takes them.
+/// Opens the logs of containers that have started. Returns false if the receiver is gone.
 async fn look(cluster: &Cluster, query: &PodQuery, new: &mpsc::Sender<(String, Log)>, known: &mut Known) -> bool {
     let listed = match list(cluster, query).await {
         Ok(listed) => listed,
@@ -98,7 +98,7 @@ async fn look(cluster: &Cluster, query: &PodQuery, new: &mpsc::Sender<(String, L
     };
     let there: BTreeSet<Start> = starts(&listed.items, query.container).collect();
     known.opened.retain(|start| there.contains(start));
-    // From its beginning: the container has started since the last look.
+    // The log is read from its beginning: the container has started since the last check.
     let params = LogParams { container: Some(query.container.to_owned()), follow: true, ..LogParams::default() };
     for start in running(&listed.items, query.container) {
         if known.opened.contains(&start) {
@@ -117,7 +117,7 @@ async fn look(cluster: &Cluster, query: &PodQuery, new: &mpsc::Sender<(String, L
     true
 }
 
-/// Sends the records of these logs and of later ones, until nobody reads them or no log has been open for as long as
+/// Sends the records of these logs and of later ones, until the receiver is gone or no log has been open for as long as
 /// `patience`. Returns whether each log was read to its end.
 async fn follow<S: AsyncBufRead + Unpin>(
     logs: Vec<(String, S)>,
@@ -132,7 +132,7 @@ async fn follow<S: AsyncBufRead + Unpin>(
     loop {
         let is_idle = open.is_empty();
         tokio::select! {
-            // A reader that leaves ends all logs, and a log that waits to be followed comes before the end.
+            // The order matters: a closed receiver ends all logs, and a log that waits to be followed precedes the end.
             biased;
             () = out.closed() => return is_complete,
             Some(is_read) = open.next() => {

@@ -24,7 +24,7 @@ impl Drop for Opened {
     }
 }
 
-/// Opens this address with the program of the system that opens files.
+/// Opens this address with the system's program for opening files.
 pub(super) fn open(url: &str) -> io::Result<Opened> {
     let path = env::temp_dir().join(format!("portlane-{}.html", token()?));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -34,12 +34,13 @@ pub(super) fn open(url: &str) -> io::Result<Opened> {
     let mut command = Command::new(program);
     command.arg(&opened.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn()?;
-    // Some of these programs run as long as the browser does.
+    // Some of these programs run until the browser exits.
     thread::spawn(move || child.wait());
     Ok(opened)
 }
 
-/// A page that leads to an address of this program, which has no characters that HTML would read otherwise.
+/// An HTML page that redirects to an address of this program, which contains no characters that HTML would need
+/// escaped.
 fn document(url: &str) -> String {
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\

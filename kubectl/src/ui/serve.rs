@@ -1,5 +1,5 @@
-//! Serves the page on loopback: to those who know the token in its path, for requests that name this machine. Four
-//! pages follow at a time.
+//! Serves the page on loopback: to clients that know the token in its path, for requests that name this machine. Up to
+//! four pages follow at a time.
 
 use std::{
     convert::Infallible,
@@ -30,15 +30,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Connections at a time; further ones are closed. The pages that follow leave places for requests.
+/// The most connections at a time; further ones are closed. Following pages leave places for other requests.
 const CONNECTIONS: usize = 16;
-/// Pages that follow at a time; further ones are refused.
+/// The most following pages at a time; further ones are refused.
 const FOLLOWERS: usize = 4;
 /// Timeout for receiving a request.
 const HEADERS: Duration = Duration::from_secs(2);
-/// Bytes that are buffered of a request, and of an answer that its client does not read.
+/// The size of the buffers for a request, and for an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
-/// Longest time of a connection. A page that follows opens another, and a client that has vanished keeps no place.
+/// Longest time of a connection. A page that follows reconnects, and a client that has vanished keeps no place.
 const FOLLOWED: Duration = Duration::from_secs(300);
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,13 +48,13 @@ const RETRY: u32 = 1_000;
 /// The body of a response: whole, or a stream of events.
 type Content = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What is served.
+/// The state of the server.
 #[derive(Debug)]
 pub(super) struct Site {
     token: String,
     shown: watch::Sender<Option<Arc<Shown>>>,
     followers: Arc<Semaphore>,
-    /// Told when a page begins to follow.
+    /// Notified when a page begins to follow.
     joined: Notify,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Site {
 struct Shown {
     state: Bytes,
     notices: Bytes,
-    /// Number of the last notice; 0 if there is none.
+    /// Number of the last notice; 0 before the first.
     number: u64,
     sessions: Bytes,
 }
@@ -71,7 +71,7 @@ struct Shown {
 /// A page that follows.
 struct Follower {
     shown: watch::Receiver<Option<Arc<Shown>>>,
-    /// Number of the last notice that the page has.
+    /// Number of the last notice that the page received.
     notice: Option<u64>,
     _place: OwnedSemaphorePermit,
 }
@@ -81,7 +81,7 @@ struct Notices {
     notices: Vec<Notice>,
 }
 
-/// A token that nobody can guess: 128 bits.
+/// Generates an unguessable token of 128 bits.
 pub(super) fn token() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
@@ -89,7 +89,7 @@ pub(super) fn token() -> io::Result<String> {
 }
 
 impl Site {
-    /// A site that has nothing to show yet.
+    /// A site without a state to show yet.
     pub(super) fn new(token: String) -> Self {
         let followers = Arc::new(Semaphore::new(FOLLOWERS));
         Self { token, shown: watch::Sender::new(None), followers, joined: Notify::new() }
@@ -102,7 +102,7 @@ impl Site {
         }
     }
 
-    /// Shows a state, and the notices and sessions of the page that it is of.
+    /// Shows a state, with the notices and sessions of its page.
     pub(super) fn show(&self, state: &State, page: &Page) {
         let notices = page.notices();
         let number = notices.last().map_or(0, |notice| notice.number);
@@ -110,22 +110,22 @@ impl Site {
             state: frame("state", state),
             notices: frame("notices", &Notices { notices }),
             number,
-            // Only maps without text keys fail, of which there are none.
+            // Serialization fails only for maps without text keys, and there are none.
             sessions: serde_json::to_vec(&page.sessions()).unwrap_or_default().into(),
         })));
     }
 
-    /// The stream for another page.
+    /// Returns the stream for another page.
     fn follow(&self, place: OwnedSemaphorePermit) -> Content {
         let mut shown = self.shown.subscribe();
-        // The last state, if there is one, comes at once.
+        // The last state, if there is one, is sent at once.
         shown.mark_changed();
         self.joined.notify_one();
         StreamBody::new(stream::unfold(Follower { shown, notice: None, _place: place }, next)).boxed_unsync()
     }
 }
 
-/// The next event of a page. A page that does not read misses states.
+/// Returns the next event of a page. A page that does not read misses states.
 async fn next(mut follower: Follower) -> Option<(Result<Frame<Bytes>, Infallible>, Follower)> {
     loop {
         follower.shown.changed().await.ok()?;
@@ -184,7 +184,7 @@ fn answer(site: &Site, request: &Request<Incoming>) -> Response<Content> {
     let Some(path) = below(request.uri().path(), &site.token) else {
         return text(StatusCode::NOT_FOUND, "use the address that kubectl portlane ui has printed\n");
     };
-    // The answer to HEAD has no body, and a page that follows is nothing but a body.
+    // The answer to HEAD has no body, and an event stream consists only of its body.
     let allowed = if path == "events" { "GET" } else { "GET, HEAD" };
     if !allowed.split(", ").any(|method| request.method() == method) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "the page is read with GET\n");
@@ -251,7 +251,7 @@ fn typed(content_type: &'static str, body: Content) -> Response<Content> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // A browser must neither take texts of clients for a page, nor keep them.
+    // A browser must neither interpret texts of clients as a page, nor store them.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

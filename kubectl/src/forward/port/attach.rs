@@ -1,4 +1,4 @@
-//! One connection: attaches it to a pod, again if the pod does not take it, and reports what went wrong.
+//! Serves one connection: attaches it to a pod, retries if the pod does not accept it, and reports failures.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,13 +19,13 @@ use tokio::{
 use super::{Session, reset};
 use crate::forward::relay::{Outcome, PodSide, relay};
 
-/// Time in which the API server may answer the end of a connection, before the connection is dropped.
+/// The time for the API server to answer the end of a connection before the connection is dropped.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// Serves one client.
 pub(super) async fn serve(session: Session, mut client: TcpStream, peer: SocketAddr) {
     let shared = session.port.shared.clone();
-    // Requests of a terminal are small, and each waits for its answer.
+    // Interactive requests are small, and each waits for its answer.
     let _ = client.set_nodelay(true);
     match run(&session, &mut client).await {
         Ok(end) => {
@@ -93,7 +93,7 @@ async fn wait(changes: &mut tokio::sync::watch::Receiver<()>, until: Instant) {
     }
 }
 
-/// Why an attempt failed.
+/// Classifies the failure of an attempt.
 fn failure(namespace: &str, error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => Failure::of_status(namespace, status.code, &status.message),
@@ -104,7 +104,7 @@ fn failure(namespace: &str, error: &kube::Error) -> Failure {
     }
 }
 
-/// Lets a connection to the API server end, and drops the connection if the API server does not answer.
+/// Closes a connection to the API server, and drops it if the API server does not answer.
 fn close(forwarder: Portforwarder) {
     spawn_local(async move {
         sleep(CLOSING).await;
