@@ -1,8 +1,8 @@
-//! What was read of a cluster, and why the rest could not be read.
+//! The results of reads from a cluster, and the reasons for failures.
 
 use std::fmt;
 
-/// Where a request looks for objects.
+/// The scope of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Objects of the cluster itself.
@@ -33,7 +33,7 @@ pub enum Unknown {
         verb: &'static str,
         /// Resource with its group, as RBAC names it.
         resource: String,
-        /// Where the request looked.
+        /// The scope of the request.
         place: Place,
     },
     /// The API server did not answer, or answered with another error.
@@ -43,7 +43,7 @@ pub enum Unknown {
         verb: &'static str,
         /// Resource with its group, as RBAC names it.
         resource: String,
-        /// Where the request looked.
+        /// The scope of the request.
         place: Place,
         /// Message of the API server or of the connection.
         message: String,
@@ -51,7 +51,7 @@ pub enum Unknown {
     /// The cluster does not serve the live API.
     #[error("the live API is not installed: set liveApi.enabled in the chart")]
     NotInstalled,
-    /// The live API is registered, and no leader of the operator answers.
+    /// The live API is registered, but no leader of the operator answers.
     #[error("the live API has no leader of the operator to answer ({message}): kubectl portlane status shows more")]
     NoLeader {
         /// Message of the API server or of the operator.
@@ -62,7 +62,7 @@ pub enum Unknown {
     Older,
 }
 
-/// What was read, or why it could not be read.
+/// A read value, or why it could not be read.
 pub type Fetched<T> = Result<T, Unknown>;
 
 /// Objects of one kind.
@@ -70,7 +70,7 @@ pub type Fetched<T> = Result<T, Unknown>;
 pub struct Listed<T> {
     /// The objects.
     pub items: Vec<T>,
-    /// There are more objects than this program reads.
+    /// Whether there are more objects than this program reads.
     pub is_cut: bool,
 }
 
@@ -86,12 +86,12 @@ impl<T> From<Vec<T>> for Listed<T> {
     }
 }
 
-/// The objects that were read; none if they could not be read.
+/// Returns the objects that were read; none if they could not be read.
 pub fn items<T>(fetched: &Fetched<Listed<T>>) -> &[T] {
     fetched.as_ref().map(|listed| listed.items.as_slice()).unwrap_or_default()
 }
 
-/// What a reader of a list must know: the list could not be read, or is cut.
+/// Returns the note for the reader of a list that could not be read, or is cut.
 pub fn note<T>(fetched: &Fetched<Listed<T>>, kind: &str) -> Option<String> {
     match fetched {
         Ok(listed) if listed.is_cut => Some(format!("only the first {} {kind} were read", listed.items.len())),

@@ -1,30 +1,30 @@
-//! One thing that was looked at, and what was found.
+//! A check of one subject, and its result.
 
 use serde::Serialize;
 
 use crate::access::Unknown;
 
-/// The result of a look, better ones first.
+/// The result of a check, better ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Outcome {
-    /// As it should be.
+    /// The subject is as it should be.
     Ok,
-    /// Works, but deserves attention.
+    /// The subject works, but deserves attention.
     Warning,
-    /// Could not be looked at.
+    /// The subject could not be read.
     Unknown,
-    /// Does not work.
+    /// The subject does not work.
     Failed,
 }
 
 /// A check, or one item of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// The checked subject.
     pub name: String,
     /// The result.
     pub outcome: Outcome,
-    /// What was found, in a sentence.
+    /// The finding, in a sentence.
     pub detail: String,
     /// The next step, if there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,27 +37,27 @@ impl Check {
         Self { name: name.into(), outcome, detail: detail.into(), hint: None }
     }
 
-    /// All is well.
+    /// A check without a problem.
     pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(name, Outcome::Ok, detail)
     }
 
-    /// Something deserves attention.
+    /// A check of a subject that deserves attention.
     pub fn warning(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(name, Outcome::Warning, detail)
     }
 
-    /// Something does not work.
+    /// A check of a subject that does not work.
     pub fn failed(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(name, Outcome::Failed, detail)
     }
 
-    /// The objects of the check could not be read.
+    /// A check whose objects could not be read.
     pub fn unknown(name: impl Into<String>, why: &Unknown) -> Self {
         Self::new(name, Outcome::Unknown, why.to_string())
     }
 
-    /// The same check with a next step.
+    /// Adds a next step to the check.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,4 +1,4 @@
-//! `kubectl portlane config POD`: what a proxy should run, what it reports, and the difference.
+//! `kubectl portlane config POD`: the configuration of a proxy, its reports, and the difference.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::{
     units::count,
 };
 
-/// What the proxy of a pod should run, and what it reports: a response of the live API. Fields that an older operator
-/// does not write have their defaults.
+/// The configuration and the reports of a pod's proxy: a response of the live API. Fields that an older operator does
+/// not write have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProxyConfig {
@@ -23,7 +23,7 @@ pub struct ProxyConfig {
     pub version: Version,
     /// Number of the last version that the proxy has applied.
     pub applied: Option<u64>,
-    /// The proxy has applied the version, and every listener is bound as published.
+    /// Whether the proxy has applied the version, and every listener is bound as published.
     pub in_force: bool,
     /// The listeners that the proxy should run.
     pub listeners: Vec<Listener>,
@@ -57,7 +57,8 @@ pub struct Listener {
     /// The revision that keeps serving in place of the failed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<String>,
-    /// How it delivers messages. Absent: it is not durable, the proxy has not said so, or the operator is older.
+    /// The delivery state of the listener. Absent: the listener is not durable, the proxy has not reported it, or the
+    /// operator is older.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
     /// The spec, as the proxy gets it.
@@ -74,7 +75,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// The configuration of a proxy, and the difference between what it should run and what it reports.
+/// The configuration of a proxy, and how its reports differ from it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {

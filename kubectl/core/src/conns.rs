@@ -7,20 +7,20 @@ use serde::Serialize;
 
 use crate::live::{Reading, Session, SessionId, notes};
 
-/// What the list begins with.
+/// The order of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
-    /// The sessions with most bytes in both directions.
+    /// Sessions with the most bytes in both directions first.
     Bytes,
-    /// The oldest sessions.
+    /// The oldest sessions first.
     Age,
-    /// The lowest client addresses.
+    /// The lowest client addresses first.
     Client,
-    /// The first listeners by name.
+    /// By name of the listener.
     Forward,
-    /// The first pods by name.
+    /// By name of the pod.
     Pod,
-    /// The lowest endpoint addresses, behind the instances of agents.
+    /// The lowest endpoint addresses first, after the instances of agents.
     Endpoint,
 }
 
@@ -39,7 +39,7 @@ impl Sort {
     }
 }
 
-/// Where a session leads: addresses by number, and instances of agents by name.
+/// The destination of a session: an address compared as a number, and an instance of an agent by name.
 fn destination(session: &Session) -> Option<(Option<SocketAddr>, &str)> {
     session.destination().map(|text| (address(text), text))
 }
@@ -53,7 +53,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clients(IpNet);
 
-/// A text is neither a network nor an address.
+/// The error that a text is neither a network nor an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a network or an address: 10.0.0.0/8, 2001:db8::/32 or 10.0.0.7")]
 pub struct ClientsError;
@@ -68,20 +68,20 @@ impl FromStr for Clients {
 }
 
 impl Clients {
-    /// Whether a client with this address and port is one of them.
+    /// Whether a client with this address and port is in the network.
     pub(crate) fn has(self, client: &str) -> bool {
         address(client).is_some_and(|client| self.0.contains(&client.ip().to_canonical()))
     }
 }
 
-/// Which sessions are shown.
+/// The selection of sessions to show.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
-    /// Their order.
+    /// The order of the sessions.
     pub sort: Sort,
-    /// Only those of these clients.
+    /// Only sessions of these clients.
     pub client: Option<Clients>,
-    /// Only the one with this id.
+    /// Only the session with this id.
     pub session: Option<SessionId>,
     /// Most sessions to show.
     pub limit: usize,
@@ -91,16 +91,16 @@ pub struct Query {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Number of live sessions of what was asked for.
+    /// Number of live sessions of the requested object.
     pub total: u64,
     /// Number of read sessions that match the filter. Absent without a filter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matching: Option<usize>,
-    /// More sessions were read, and match, than are shown.
+    /// Whether more sessions were read, and match, than are shown.
     pub is_cut: bool,
     /// The sessions to show.
     pub sessions: Vec<Session>,
-    /// What could not be read, or not completely.
+    /// Notes about sessions that could not be read, or not completely.
     pub notes: Vec<String>,
 }
 
@@ -112,7 +112,7 @@ impl Query {
     }
 }
 
-/// The report on the sessions that were read. `more` are further notes.
+/// Makes the report on the sessions that were read. `more` are further notes.
 pub fn report(reading: &[Reading], query: Query, more: Option<String>) -> Report {
     let lists = || reading.iter().filter_map(|(_, read)| read.as_ref().ok());
     let all = lists().flat_map(|list| &list.items);

@@ -1,5 +1,5 @@
-//! `kubectl portlane describe FORWARD`: why a forward is as it is, step by step: object, claims, backends, endpoints,
-//! proxies.
+//! `kubectl portlane describe FORWARD`: explains the state of a forward, step by step: object, claims, backends,
+//! endpoints, proxies.
 
 mod backends;
 pub(crate) mod pods;
@@ -30,10 +30,10 @@ pub use self::backends::{agents, services};
 
 /// Most events that a description has.
 const EVENTS: usize = 10;
-/// Reasons of `Accepted` that concern the spec of the object and no claim.
+/// Reasons of `Accepted` that concern the spec of the object, not its claims.
 const SPEC: [&str; 2] = ["Invalid", "Unsupported"];
 
-/// What was read of the cluster.
+/// The objects that were read from the cluster.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Time by the clock of the API server.
@@ -54,7 +54,7 @@ pub struct Facts {
     pub events: Fetched<Listed<Event>>,
 }
 
-/// Why a forward is as it is.
+/// The explanation of a forward's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -68,18 +68,18 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// The last events, oldest first.
     pub events: Vec<EventLine>,
-    /// What could not be read, or not completely.
+    /// Notes about objects that could not be read, or not completely.
     pub notes: Vec<String>,
 }
 
-/// One step of the way from the object to the proxies.
+/// One step from the object to the proxies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// The step as status describes it.
     #[serde(flatten)]
     pub check: Check,
-    /// What the step consists of.
+    /// The items of the step.
     pub items: Vec<Check>,
 }
 
@@ -100,7 +100,7 @@ pub struct EventLine {
     pub count: i32,
 }
 
-/// The report on what was read.
+/// Makes the report from the objects that were read.
 pub fn report(facts: &Facts) -> Report {
     let status = facts.forward.status.clone().unwrap_or_default();
     let mut steps = vec![object(&facts.forward, &status), claims(facts, &status)];
@@ -122,7 +122,7 @@ pub fn report(facts: &Facts) -> Report {
     }
 }
 
-/// The condition `Ready`, and the step to look at.
+/// The condition `Ready`, and the step that explains it.
 fn ready(forward: &PortForward, status: &PortForwardStatus, steps: &[Step]) -> Check {
     let check = from_condition("Ready", condition(&status.conditions, "Ready"));
     let check = if status.observed_generation == forward.metadata.generation {
@@ -146,7 +146,7 @@ fn ready(forward: &PortForward, status: &PortForwardStatus, steps: &[Step]) -> C
     }
 }
 
-/// A condition as a check. A condition that is missing or unknown needs attention, no more.
+/// A condition as a check. A condition that is missing or unknown is only a warning.
 fn from_condition(name: &str, condition: Option<&Condition>) -> Check {
     let Some(condition) = condition else {
         return Check::warning(name, "no operator has reported on this");
@@ -192,7 +192,7 @@ fn object(forward: &PortForward, status: &PortForwardStatus) -> Step {
     Step { check, items: Vec::new() }
 }
 
-/// The claims: the gateway, and who holds which port.
+/// The claims: the gateway, and the holder of each port.
 fn claims(facts: &Facts, status: &PortForwardStatus) -> Step {
     const NAME: &str = "claims";
     let accepted = condition(&status.conditions, "Accepted");
@@ -243,7 +243,7 @@ fn gateway_item(forward: &PortForward, found: &Fetched<Option<ForwardGateway>>) 
     }
 }
 
-/// The endpoints: those of each Service, the instances of each agent, and what proxies found out about their health.
+/// The endpoints: those of each Service, the instances of each agent, and the health that proxies found.
 fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
     const NAME: &str = "endpoints";
     let key = key(&facts.forward);
@@ -277,12 +277,12 @@ fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
     Step { check: Check::new(NAME, outcome, detail), items }
 }
 
-/// The proxies: what they have reported, and the state of their pods.
+/// The proxies: their reports, and the state of their pods.
 fn proxies(facts: &Facts, status: &PortForwardStatus) -> Step {
     let mut check = step_of(&facts.forward, "proxies", condition(&status.conditions, "Programmed"));
     let (mut items, pods) = (Vec::new(), pods::pods(facts));
     if let Some(plane) = &status.data_plane {
-        // Proxies that leave do not undo `Programmed`.
+        // Proxies that terminate do not undo `Programmed`.
         if check.outcome == Outcome::Ok && plane.acked < plane.total {
             check.outcome = Outcome::Warning;
             // A pod that has failed explains the difference by itself.
@@ -301,10 +301,10 @@ fn proxies(facts: &Facts, status: &PortForwardStatus) -> Step {
     }
     items.extend(pods);
     for type_ in ["Injected", "ScalingActive"] {
-        // These never affect `Ready`.
+        // These conditions never affect `Ready`.
         items.extend(condition(&status.conditions, type_).map(|found| {
             let check = from_condition(type_, Some(found));
-            // True also stands for pods that are missing, or whose app fails.
+            // The condition is also true if pods are missing, or their app fails.
             let is_well = check.outcome == Outcome::Ok && found.reason == type_;
             Check { outcome: if is_well { Outcome::Ok } else { Outcome::Warning }, ..check }
         }));

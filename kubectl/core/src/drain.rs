@@ -1,4 +1,4 @@
-//! `kubectl portlane drain`: what draining a forward or a pod does, and how far it has come.
+//! `kubectl portlane drain`: the effect of draining a forward or a pod, and its progress.
 
 use crds::{OnUpdate, PortForward};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,32 +17,32 @@ const GRACE: i64 = 30;
 /// `sessions.drainSeconds` of forwards that name none.
 const DRAIN: u32 = 300;
 
-/// Whether a drain continues.
+/// The state of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum State {
-    /// Something is left.
+    /// The drain continues.
     Waiting,
-    /// Nothing is left.
+    /// The drain is complete.
     Done,
-    /// Something is left, and the time that the user allows is over.
+    /// The time that the user allows is over, and the drain is not complete.
     TimedOut,
 }
 
-/// How far a drain has come.
+/// The progress of a drain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Whether it continues.
+    /// The state of the drain.
     pub state: State,
-    /// What is left, or how it ended.
+    /// The remaining work, or how the drain ended.
     pub detail: String,
-    /// Live sessions that are left. Absent: nobody has counted them, or not all.
+    /// The number of remaining live sessions. Absent: they were not counted, or not all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u64>,
 }
 
 impl Progress {
-    /// Something is left; nobody has counted the sessions.
+    /// The progress of a drain with an unknown number of remaining sessions.
     pub fn waiting(detail: impl Into<String>) -> Self {
         Self { state: State::Waiting, detail: detail.into(), sessions: None }
     }
@@ -55,14 +55,14 @@ impl Progress {
         Self { state: State::Done, detail: detail.to_owned(), sessions }
     }
 
-    /// The same when the time is over.
+    /// Turns the progress into that of a drain whose time is over.
     #[must_use]
     pub fn too_late(self) -> Self {
         Self { state: State::TimedOut, ..self }
     }
 }
 
-/// Progress of an object, as one record of a stream.
+/// Progress of an object's drain, as one record of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -72,7 +72,7 @@ pub struct Record {
     pub namespace: String,
     /// Name of the object.
     pub name: String,
-    /// How far its drain has come.
+    /// Progress of the drain.
     #[serde(flatten)]
     pub progress: Progress,
 }
@@ -88,7 +88,7 @@ impl Record {
     }
 }
 
-/// The object in a sentence.
+/// Formats the object for a sentence.
 pub fn object(of: &Of) -> String {
     match of {
         Of::Forward(key) => format!("PortForward {key}"),
@@ -96,7 +96,7 @@ pub fn object(of: &Of) -> String {
     }
 }
 
-/// What draining a forward with this many sessions does, for the question whether to do it.
+/// Describes the effect of draining a forward with this many sessions, for the user's confirmation.
 pub fn forward_plan(forward: &PortForward, sessions: u64) -> String {
     let policy = forward.spec.sessions.as_ref();
     let rest = match policy.and_then(|policy| policy.on_update) {
@@ -113,7 +113,7 @@ pub fn forward_plan(forward: &PortForward, sessions: u64) -> String {
     )
 }
 
-/// What draining a pod with this many sessions does; `None` if the pod has no proxy.
+/// Describes the effect of draining a pod with this many sessions; `None` if the pod has no proxy.
 pub fn pod_plan(pod: &Pod, sessions: u64) -> Option<String> {
     let role = pod.metadata.labels.as_ref()?.get(PROXY_LABEL)?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -125,7 +125,7 @@ pub fn pod_plan(pod: &Pod, sessions: u64) -> Option<String> {
     Some(format!("Evicting pod {name} with {sessions}: they may run on for no longer than {grace} s.{application}"))
 }
 
-/// How far a forward has come that is suspended.
+/// The progress of a suspended forward.
 pub fn forward(forward: &PortForward, sessions: &Fetched<SessionList>) -> Progress {
     let status = forward.status.clone().unwrap_or_default();
     if status.observed_generation != forward.metadata.generation {
@@ -142,7 +142,7 @@ pub fn forward(forward: &PortForward, sessions: &Fetched<SessionList>) -> Progre
     }
 }
 
-/// How far a pod has come that was evicted. `uid` is the pod's: a new pod may have its name.
+/// The progress of an evicted pod. `uid` is the pod's: a new pod may have its name.
 pub fn pod(uid: Option<&str>, found: &Fetched<Option<Pod>>, sessions: &Fetched<SessionList>) -> Progress {
     match found {
         Err(why) => Progress::waiting(why.to_string()),
@@ -154,7 +154,7 @@ pub fn pod(uid: Option<&str>, found: &Fetched<Option<Pod>>, sessions: &Fetched<S
     }
 }
 
-/// Sessions that are left, or why nobody knows.
+/// The number of remaining sessions, or why it is unknown.
 fn left(sessions: &Fetched<SessionList>) -> Result<u64, String> {
     let list = sessions.as_ref().map_err(ToString::to_string)?;
     match unanswered(&list.unanswered) {

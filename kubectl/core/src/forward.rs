@@ -1,4 +1,4 @@
-//! `kubectl portlane forward` and `run`: what decides between a connection on this machine and a port of a pod.
+//! `kubectl portlane forward` and `run`: the decisions about connections from this machine to ports of pods.
 //!
 //! ```text
 //! manifests ──▶ backends        the Services that `run` attaches

@@ -1,4 +1,4 @@
-//! Checks of an installation: CRDs, operators, and what API servers need to call an operator.
+//! Checks of an installation: CRDs, operators, and the objects that API servers need to call an operator.
 
 mod operator;
 
@@ -21,9 +21,9 @@ use crate::{
 
 pub use self::operator::Operator;
 
-/// Label selector of the Deployments among which operators are looked for.
+/// Label selector of the Deployments among which operators are searched.
 pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
-/// What is wrong with a cluster that serves no kind of Portlane.
+/// The finding for a cluster that serves no kind of Portlane.
 pub const MISSING: &str = "the cluster has no PortForwards: the CRDs are missing";
 /// The next step for a cluster without the CRDs, or with those of another release.
 pub const INSTALL: &str =
@@ -46,7 +46,7 @@ pub struct OperatorFacts {
     pub endpoints: Fetched<Listed<EndpointSlice>>,
     /// The registration of the metrics API, if the operator serves one; the inner `None` if it does not exist.
     pub metrics: Option<Fetched<Option<APIService>>>,
-    /// The registration of the live API, likewise.
+    /// The registration of the live API, in the same form.
     pub live: Option<Fetched<Option<APIService>>>,
 }
 
@@ -79,7 +79,7 @@ pub fn crds(program: &str, published: &Fetched<Option<Value>>) -> Check {
     Check::warning(NAME, detail).hint(INSTALL)
 }
 
-/// Checks whether any operator was found, and that there is only one. `place` is where operators were looked for.
+/// Checks whether any operator was found, and that there is only one. `place` is the searched namespace.
 pub fn found(operators: &Fetched<Listed<Deployment>>, place: &str) -> Option<Check> {
     const NAME: &str = "operator";
     let deployments = match operators {
@@ -201,7 +201,7 @@ pub fn ready(slices: &[EndpointSlice]) -> (usize, usize) {
     (ready, endpoints().count())
 }
 
-/// The check of the webhook. `answers`: the Service has a ready endpoint, or nobody knows.
+/// The check of the webhook. `answers` says that the Service has a ready endpoint, or that its endpoints are unknown.
 fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookConfiguration>>, answers: bool) -> Check {
     const NAME: &str = "webhook";
     let title = format!("MutatingWebhookConfiguration {}", operator.webhook.as_deref().unwrap_or_default());
@@ -238,7 +238,7 @@ fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookCo
     Check::ok(NAME, format!("{title} has a CA bundle in each entry"))
 }
 
-/// The check of an aggregated API that these readers read.
+/// The check of an aggregated API, with the programs that use it.
 fn aggregated(name: &str, readers: &str, service: &Fetched<Option<APIService>>) -> Check {
     const LIST: &str = "kubectl get apiservices";
     let service = match service {
@@ -260,7 +260,7 @@ fn aggregated(name: &str, readers: &str, service: &Fetched<Option<APIService>>) 
     }
 }
 
-/// What a reader must know of the list of operators.
+/// Returns the note about the list of operators, if it needs one.
 pub fn notes(operators: &Fetched<Listed<Deployment>>) -> Option<String> {
     operators.as_ref().ok().and_then(|_| note(operators, "Deployments"))
 }

@@ -1,4 +1,4 @@
-//! `lag`: what durable listeners have for their sinks, as a process on this machine or the proxies of a cluster tell it.
+//! `lag`: the lag of durable listeners, as reported by a process on this machine or by the proxies of a cluster.
 
 mod cluster;
 
@@ -8,31 +8,32 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{Answer, LagList, Question, durable, instead, of_cluster, request};
 
-/// How listeners deliver, from best to worst.
+/// Delivery states, from best to worst.
 const WORDS: [&str; 5] = ["Flowing", "Behind", "Stalled", "Full", "StoreFailed"];
 
 /// One durable listener in one process, or in all of its proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Listener {
-    /// Its name with those of its forward.
+    /// The name of the listener, with that of its forward.
     pub listener: String,
-    /// The pod of its proxy, as `NAMESPACE/NAME`. Absent: all of its proxies together, or a process on this machine.
+    /// The pod of the listener's proxy, as `NAMESPACE/NAME`. Absent: all of its proxies together, or a process on this
+    /// machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// How it delivers, in a word; of several proxies the worst.
+    /// The delivery state in a word; the worst of several proxies.
     pub delivery: String,
-    /// Proxies that run this generation of its forward, out of all that should. Absent: it runs on this machine, or no
-    /// operator has reported.
+    /// Proxies that run this generation of the forward, out of all that should. Absent: the listener runs on this
+    /// machine, or no operator has reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxies: Option<String>,
-    /// What its process counts. Absent: no proxy has told it.
+    /// The figures of the process. Absent: no proxy has reported them.
     #[serde(flatten)]
     pub figures: Option<Figures>,
 }
 
-/// The figures of a listener, as `/lag` of a process and the live API tell them. What an earlier release does not tell
-/// is 0 or empty.
+/// The figures of a listener, as in `/lag` of a process and in the live API. Figures that an earlier release lacks are
+/// 0 or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Figures {
@@ -42,18 +43,18 @@ pub struct Figures {
     pub backlog: u64,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
-    /// Messages that came since the process started.
+    /// Messages that were received since the process started.
     pub received: u64,
     /// Messages that the sink took.
     pub delivered: u64,
-    /// Messages that were sent once more.
+    /// Messages that were resent.
     pub resent: u64,
     /// Messages that were dropped or lost.
     pub dropped: u64,
-    /// The same by reason.
+    /// Messages that were dropped or lost, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped_by_reason: BTreeMap<String, u64>,
-    /// Messages that were put aside, as the sink refuses them.
+    /// Dead letters: messages that were set aside, as the sink refuses them.
     pub dead_lettered: u64,
     /// Number of lanes that send.
     pub lanes: u64,
@@ -62,23 +63,23 @@ pub struct Figures {
     pub error: String,
 }
 
-/// Durable listeners, those with the oldest messages first, and among equals those that deliver worst.
+/// Durable listeners: those with the oldest messages first, and among equals those with the worst delivery state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The listeners.
     pub listeners: Vec<Listener>,
-    /// What could not be read, or not completely.
+    /// Notes about objects that could not be read, or not completely.
     pub notes: Vec<String>,
 }
 
-/// The report on these listeners.
+/// Makes the report on these listeners.
 pub fn report(mut listeners: Vec<Listener>, notes: Vec<String>) -> Report {
     listeners.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| (&a.listener, &a.pod).cmp(&(&b.listener, &b.pod))));
     Report { listeners, notes }
 }
 
-/// The place among others: age of the oldest message, messages that wait, and how bad it is.
+/// The sort key: age of the oldest message, number of waiting messages, and the rank of the delivery state.
 fn rank(listener: &Listener) -> Reverse<(u64, u64, usize)> {
     let (oldest, backlog) =
         listener.figures.as_ref().map_or((0, 0), |figures| (figures.oldest_seconds, figures.backlog));

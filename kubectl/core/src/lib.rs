@@ -1,4 +1,4 @@
-//! What `kubectl-portlane` shows: pure functions from objects of a cluster to a report, and from a report to text.
+//! The reports of `kubectl-portlane`: pure functions from objects of a cluster to a report, and from a report to text.
 //!
 //! ```text
 //! objects, or why they cannot be read ──▶ status::report ──▶ render::status ──▶ text
@@ -11,7 +11,7 @@
 //!                                    └───▶ page::Page ───────▶ JSON of the page
 //! ```
 //!
-//! [`local`] makes the same reports of what the admin address of a process on this machine answers.
+//! [`local`] makes the same reports from the answers of the admin address of a process on this machine.
 //!
 //! The crate has no client, no clock and no environment: the time is an argument.
 

@@ -17,7 +17,7 @@ pub use self::{
 use operator_core::live_api::api::ALL;
 pub use operator_core::live_api::{GROUP, SessionId, VERSION, api::MAX_LIMIT};
 
-/// Whose sessions are read.
+/// The owner of the requested sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The sessions of this forward, in all proxies.
@@ -34,7 +34,7 @@ impl Of {
         }
     }
 
-    /// The object, as messages name it.
+    /// The object, as in messages.
     pub fn name(&self) -> String {
         match self {
             Self::Forward(key) => format!("PortForward {key}"),
@@ -50,19 +50,19 @@ pub struct Request {
     pub path: String,
     resource: String,
     place: Place,
-    /// Name of the object. Absent: the request is for all forwards of the place.
+    /// Name of the object. Absent: the request is for all forwards of the namespace or cluster.
     name: Option<String>,
 }
 
 impl Request {
-    /// Asks for live sessions, and lists `limit` of them.
+    /// Requests live sessions, of which `limit` are listed.
     pub fn sessions(of: &Of, limit: usize) -> Self {
         let (plural, key) = of.plural_and_key();
         let request = Self::new(plural, key, "sessions");
         Self { path: format!("{}?limit={limit}", request.path), ..request }
     }
 
-    /// Asks for live sessions of all forwards of a place, and lists `limit` of them.
+    /// Requests live sessions of all forwards of a namespace or of the cluster, of which `limit` are listed.
     pub fn all(place: &Place, limit: usize) -> Self {
         let namespace = match place {
             Place::Namespace(name) => format!("namespaces/{}/", escaped(name)),
@@ -72,19 +72,19 @@ impl Request {
         Self { path, resource: resource("portforwards", "sessions"), place: place.clone(), name: None }
     }
 
-    /// The same request for sessions, but only for the one with this id. An older operator lists the others too.
+    /// Restricts a request for sessions to the one with this id. An older operator lists the others too.
     #[must_use]
     pub fn only(self, session: SessionId) -> Self {
         Self { path: format!("{}&session={session}", self.path), ..self }
     }
 
-    /// The same request, but for the lag of durable listeners. An older operator lists the sessions.
+    /// Turns a request for sessions into one for the lag of durable listeners. An older operator lists the sessions.
     #[must_use]
     pub fn lag(self) -> Self {
         Self { path: format!("{}&lag=true", self.path), ..self }
     }
 
-    /// Asks for the configuration of the proxy of a pod.
+    /// Requests the configuration of the proxy of a pod.
     pub fn config(pod: &ObjectKey) -> Self {
         Self::new("pods", pod, "config")
     }
@@ -96,20 +96,20 @@ impl Request {
         Self { path, resource: resource(plural, what), place, name: Some(key.name.clone()) }
     }
 
-    /// Why the API server answered with this status code. `reason` and `message` are those of the `Status` object.
+    /// Classifies an answer with this status code. `reason` and `message` are those of the `Status` object.
     pub fn refused(&self, code: u16, reason: &str, message: &str) -> Unknown {
         match code {
             403 => Unknown::Forbidden { verb: "get", resource: self.resource.clone(), place: self.place.clone() },
             // The operator answers with the reason NotFound. An API server without the group answers with plain text.
             404 if reason != "NotFound" => Unknown::NotInstalled,
-            // An older operator takes the name that stands for all forwards for that of one.
+            // An older operator takes the name that stands for all forwards for the name of one.
             404 if self.name.is_none() => Unknown::Older,
             503 => Unknown::NoLeader { message: message.to_owned() },
             _ => self.failed(message),
         }
     }
 
-    /// The request has failed for another reason.
+    /// The error that the request has failed for another reason.
     pub fn failed(&self, message: &str) -> Unknown {
         let of = self.name.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
         let resource = format!("{}{of}", self.resource);
@@ -117,12 +117,12 @@ impl Request {
     }
 }
 
-/// A resource of the live API, as `kubectl create role --resource` spells it.
+/// Formats a resource of the live API as for `kubectl create role --resource`.
 fn resource(plural: &str, what: &str) -> String {
     format!("{plural}.{GROUP}/{what}")
 }
 
-/// A part of a path.
+/// Escapes a part of a path.
 fn escaped(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let escape = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
@@ -133,7 +133,7 @@ fn escaped(text: &str) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SessionList {
-    /// Number of sessions, also of those that are not listed.
+    /// Number of sessions, including those that are not listed.
     pub total: u64,
     /// The listed sessions.
     pub items: Vec<Session>,
@@ -148,7 +148,7 @@ pub struct SessionList {
     /// The proxies that have reported their load.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatesOfPod>,
-    /// The forwards one by one, where all forwards of a place were asked for.
+    /// The forwards one by one, if all forwards of a namespace or of the cluster were requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<OfForward>,
     /// Number of forwards that are not in `forwards`.
@@ -165,7 +165,7 @@ pub struct SessionList {
 pub struct OfForward {
     /// The forward, as `NAMESPACE/NAME`.
     pub forward: String,
-    /// Number of its sessions, also of those that are not listed.
+    /// Number of the forward's sessions, including those that are not listed.
     pub total: u64,
     /// New sessions per second in all proxies, as in [`SessionList`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +192,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Both together.
+    /// Adds the rates of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { new: self.new.saturating_add(other.new), bytes: self.bytes.saturating_add(other.bytes) }
@@ -233,7 +233,7 @@ pub struct Session {
     /// The instance that leads to the endpoint, once chosen, if the backend is behind an agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// Server name that a TLS client asked for.
+    /// Server name that a TLS client requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
     /// Bytes from the client.
@@ -262,10 +262,10 @@ impl Session {
     }
 }
 
-/// Sessions that were read, and whose they are.
+/// Sessions that were read, with their owner.
 pub type Reading = (Of, Fetched<SessionList>);
 
-/// Fails if the whole API cannot be used: then no other request is worth a line of its own.
+/// Fails if the whole API cannot be used: then other requests are not reported one by one.
 pub fn usable(reading: &[Reading]) -> Fetched<()> {
     let is_general = |why: &&Unknown| matches!(why, Unknown::NotInstalled | Unknown::NoLeader { .. });
     let general = reading.iter().filter_map(|(_, read)| read.as_ref().err()).find(is_general);

@@ -1,5 +1,5 @@
-//! A process on this machine, `portlane run` or `portlane-proxy`: from what its admin address answers to the reports of
-//! `status`, `conns`, `top` and `config`.
+//! A process on this machine, `portlane run` or `portlane-proxy`: makes the reports of `status`, `conns`, `top` and
+//! `config` from the answers of its admin address.
 
 mod row;
 
@@ -17,25 +17,25 @@ use crate::{
     status,
 };
 
-/// What the admin address of a process has answered. A document that was not asked for is empty.
+/// The answers of the admin address of a process. A document that was not requested is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     /// The admin address.
     pub address: String,
-    /// `/config`: what the process should run.
+    /// `/config`: the configuration that the process should run.
     pub configuration: Configuration,
-    /// `/listeners`: what it runs.
+    /// `/listeners`: the state of its listeners.
     pub report: proxy_api::Report,
     /// `/conns`: live sessions.
     pub sessions: Vec<Session>,
 }
 
-/// Which forwards are shown.
+/// The selection of forwards to show.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Only those of this namespace.
+    /// Only forwards of this namespace.
     pub namespace: Option<String>,
-    /// Only those of this name.
+    /// Only forwards of this name.
     pub name: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Scope {
             && self.name.as_ref().is_none_or(|name| *name == forward.name)
     }
 
-    /// Whether a listener with this id is of a forward in the scope.
+    /// Whether a listener with this id belongs to a forward in the scope.
     pub fn has_listener(&self, id: &str) -> bool {
         id.parse::<ListenerId>().is_ok_and(|id| self.has(&key(&id.origin)))
     }
@@ -60,7 +60,7 @@ fn key(origin: &Origin) -> ObjectKey {
 }
 
 impl Process {
-    /// The listeners of each forward, also of those that only finish their sessions.
+    /// The listeners of each forward, including listeners that only finish their sessions.
     fn listeners(&self) -> BTreeMap<ObjectKey, BTreeSet<&ListenerId>> {
         let mut listeners: BTreeMap<ObjectKey, BTreeSet<&ListenerId>> = BTreeMap::new();
         for id in self.configuration.listeners.keys().chain(self.report.listeners.keys()) {
@@ -69,7 +69,7 @@ impl Process {
         listeners
     }
 
-    /// Why there is nothing to show of what a person has named, if so.
+    /// Why the forwards that the user has named are missing; `None` if they are not.
     pub fn missing(&self, scope: &Scope) -> Option<String> {
         let forwards = self.listeners();
         if forwards.keys().any(|forward| scope.has(forward)) {
@@ -126,7 +126,7 @@ impl Process {
         shown.map(row).collect()
     }
 
-    /// The state of the process, by a program of this version. `more` are further notes.
+    /// The state of the process, for a program of this version. `more` are further notes.
     pub fn status(&self, program: &str, scope: &Scope, more: Option<String>) -> status::Report {
         let mut checks = vec![Check::ok("process", format!("answers at {}", self.address)), self.config().proxy];
         let forwards = self.forwards(scope);
@@ -138,7 +138,7 @@ impl Process {
         status::Report { program, checks, gateways, agents, forwards, notes }
     }
 
-    /// What the process should run, and the difference to what it runs.
+    /// The configuration of the process, and how its state differs from it.
     pub fn config(&self) -> config::Report {
         let listeners: Vec<config::Listener> =
             self.configuration.listeners.iter().map(|(id, offer)| self.listener(id, offer)).collect();
@@ -154,7 +154,7 @@ impl Process {
                 .map(|(name, set)| (name.clone(), serde_json::to_value(set).unwrap_or_default()))
                 .collect(),
         };
-        // The process is no pod: its address stands for it.
+        // The process is not a pod: its address stands for one.
         config::Report { pod: self.address.clone(), ..config::report(&ObjectKey::default(), config) }
     }
 

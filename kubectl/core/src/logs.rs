@@ -32,7 +32,7 @@ const SESSION: [&str; 16] = [
     "session",
     "time",
 ];
-/// The same of other records: their subject names the listener.
+/// The same fields of other records: their subject names the listener.
 const NOTICE: [&str; 8] = ["event", "forward", "kind", "listener", "message", "namespace", "subject", "time"];
 
 /// A record of the log of a proxy.
@@ -45,7 +45,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a line that is about a forward; `None` for any other line.
+    /// Parses a line. `None` if the record is not about the forward.
     pub fn parse(pod: &str, line: &str, forward: &ObjectKey) -> Option<Self> {
         let fields: Value = serde_json::from_str(line).ok()?;
         (is_session(&fields, forward) || is_notice(&fields, forward)).then(|| Self { pod: pod.to_owned(), fields })
@@ -56,7 +56,7 @@ impl Record {
         self.field("time")
     }
 
-    /// The text of a field; empty if the field is absent or no text.
+    /// The text of a field; empty if the field is absent or is not text.
     pub fn field(&self, field: &str) -> &str {
         self.fields[field].as_str().unwrap_or_default()
     }
@@ -74,7 +74,7 @@ impl Record {
     /// Name of the listener that the record is about; empty if it is about the whole forward.
     pub fn listener(&self) -> &str {
         match self.field("listener") {
-            // Events of older proxies have the listener in their subject alone.
+            // Events of older proxies name the listener only in their subject.
             "" => self.field("subject").split('/').nth(2).unwrap_or_default(),
             listener => listener,
         }
@@ -112,7 +112,8 @@ impl Record {
         printable(&format!("{} {} {what}", self.time(), self.pod))
     }
 
-    /// The same with the fields that it leaves out, also those of newer proxies: `NAME=VALUE`, by name.
+    /// The line for people with the other fields of the record, including those of newer proxies: `NAME=VALUE`, by
+    /// name.
     pub fn to_wide_text(&self) -> String {
         let known: &[&str] = if self.field("event").starts_with("session_") { &SESSION } else { &NOTICE };
         let fields = self.fields.as_object().into_iter().flatten();
@@ -149,7 +150,7 @@ impl Record {
                 words.push(format!("[{text}]"));
             }
         }
-        // Absent in the log of older proxies.
+        // The id is absent in the log of older proxies.
         let id = self.field("session");
         if !id.is_empty() {
             words.push(format!("session {id}"));
@@ -158,7 +159,7 @@ impl Record {
     }
 }
 
-/// A value as one word: a text that has spaces or quotes is quoted.
+/// Formats a value as one word: a text with spaces or quotes is quoted.
 fn word(value: &Value) -> String {
     match value.as_str() {
         Some(text) if !text.is_empty() && !text.contains([' ', '"']) => text.to_owned(),
@@ -166,7 +167,7 @@ fn word(value: &Value) -> String {
     }
 }
 
-/// Which records of a forward are shown. What is `None` admits every record.
+/// The selection of records of a forward. A field that is `None` admits every record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only records about this listener.
@@ -191,13 +192,13 @@ impl Filter {
     }
 }
 
-/// One run of a proxy's container, which has one log.
+/// One run of a proxy's container. Each run has one log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Start {
     /// Name of the pod.
     pub pod: String,
     uid: String,
-    /// How often the container had restarted before.
+    /// The number of restarts of the container before this run.
     restarts: i32,
 }
 

@@ -1,8 +1,8 @@
 //! `kubectl portlane ui`: the states and notices of the page (`portlane_page`), from readings of a cluster.
 //!
-//! The page computes rates from counters. A cluster has none: the live API lists sessions that live. So a [`Page`] counts
-//! what moves between two readings, as [`crate::top`] does, and its counters are lower bounds. The rates of all forwards
-//! together are those that proxies count, where the operator knows them.
+//! The page computes rates from counters. A cluster has no counters: the live API lists sessions that are live now. So
+//! a [`Page`] adds up the differences between two readings, as [`crate::top`] does, and its counters are lower bounds.
+//! The rates of all forwards together are those that proxies count, if the operator knows them.
 
 mod listeners;
 mod notices;
@@ -25,7 +25,7 @@ use crate::{
 
 pub use self::notices::{NOTICES, Notice};
 
-/// Most listeners in a state; those that do not run as they should come first.
+/// Most listeners in a state; those in trouble come first.
 pub const LISTENERS: usize = 500;
 /// Most endpoints of one backend in a state.
 pub const ENDPOINTS: usize = 20;
@@ -73,16 +73,17 @@ impl Counts {
     }
 }
 
-/// What the page shows. Every field that the page reads of a proxy's state, and needs, has the same name here.
+/// The state that the page shows. Every field of a proxy's state that the page reads, and needs, has the same name
+/// here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct State {
     /// Time of the reading, in milliseconds since 1970.
     pub at: u64,
-    /// What the state is of.
+    /// The part of the cluster that is shown.
     pub cluster: Cluster,
     /// Counters of all listeners, shown or not.
     pub totals: Counts,
-    /// Rates of all forwards, as the proxies count them. Absent: those of a forward are unknown.
+    /// Rates of all forwards, as the proxies count them. Absent: the rates of a forward are unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rates: Option<Rates>,
     /// Number of listeners.
@@ -95,11 +96,11 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
-    /// Context and namespace, in words.
+    /// Context and namespace, for people.
     pub place: String,
     /// Longest time between two states, in milliseconds.
     pub patience_millis: u64,
-    /// What could not be read, or not completely.
+    /// Notes about objects that could not be read, or not completely.
     pub notes: Vec<String>,
 }
 
@@ -108,13 +109,13 @@ pub struct Cluster {
 pub struct Tally {
     /// All listeners.
     pub all: usize,
-    /// Those that are bound in every proxy that was asked.
+    /// Listeners that are bound in every proxy that was queried.
     pub bound: usize,
-    /// Those that failed.
+    /// Listeners that failed.
     pub failed: usize,
-    /// Always 0: proxies know the listeners that drain.
+    /// Always 0: only proxies know the listeners that drain.
     pub draining: usize,
-    /// Those that the state does not show.
+    /// Listeners that the state does not show.
     pub omitted: usize,
 }
 
@@ -123,7 +124,7 @@ pub struct Tally {
 pub struct Forward {
     /// `NAMESPACE/NAME`.
     pub name: String,
-    /// Its listeners, in the order of the spec.
+    /// The listeners of the forward, in the order of the spec.
     pub listeners: Vec<Row>,
 }
 
@@ -136,7 +137,7 @@ pub struct Row {
     pub state: &'static str,
     /// Why the listener does not run.
     pub failure: Option<Failed>,
-    /// What else deserves attention.
+    /// Other problems that deserve attention.
     pub note: Option<String>,
     /// Health of the backends: All, Some or None. Absent: no proxy has reported it.
     pub health: Option<&'static str>,
@@ -198,7 +199,7 @@ pub struct Endpoint {
     pub live: u64,
 }
 
-/// The page of one place, and what has been counted since its first reading.
+/// The page of a namespace, a forward or a cluster, with its counters since the first reading.
 #[derive(Debug, Default)]
 pub struct Page {
     counts: BTreeMap<String, Counts>,
@@ -209,14 +210,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// The page of a place that has not been read yet. States are no further apart than `patience`.
+    /// A page before its first reading. States are no further apart than `patience`.
     pub fn new(place: String, patience: Duration) -> Self {
         let patience_millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let cluster = Cluster { place, patience_millis, notes: Vec::new() };
         Self { state: State { cluster, ..State::default() }, ..Self::default() }
     }
 
-    /// The state after another reading.
+    /// Returns the state after another reading.
     pub fn take(&mut self, reading: Reading) -> State {
         self.count(&reading.sample);
         let mut rows = listeners::forwards(&reading, &self.counts);
@@ -229,7 +230,7 @@ impl Page {
         self.state.clone()
     }
 
-    /// The state after a reading that has failed: the one before, with the reason.
+    /// Returns the state after a reading that has failed: the previous state, with the reason.
     pub fn fail(&mut self, at: u64, why: String) -> State {
         if self.before.is_none() {
             self.state.at = at;
@@ -243,7 +244,7 @@ impl Page {
         self.notices.kept()
     }
 
-    /// The sessions of the last reading, those with most bytes first.
+    /// The sessions of the last reading, those with the most bytes first.
     pub fn sessions(&self) -> Vec<Session> {
         let reading: &[Sessions] = self.before.as_ref().map(|sample| sample.sessions.as_slice()).unwrap_or_default();
         conns::report(reading, Query { sort: Sort::Bytes, client: None, session: None, limit: SESSIONS }, None).sessions
@@ -254,7 +255,7 @@ impl Page {
         let known = known(self.before.as_ref());
         let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
         for (_, session) in listed(sample) {
-            // Nothing has moved before the first reading.
+            // The first reading has no previous one to compare with.
             let moved = interval.map(|interval| moved(known.get(&identity(session)).copied(), session, interval));
             let moved = moved.unwrap_or_default();
             let more = Counts { live: 1, opened: moved.is_new.into(), refused: None, up: moved.up, down: moved.down };
@@ -274,17 +275,17 @@ impl Page {
     }
 }
 
-/// The rates of all forwards together, if they are known of each.
+/// The rates of all forwards together, if the rates of each are known.
 fn rates(sessions: &[Sessions]) -> Option<Rates> {
     let known = |(_, read): &Sessions| read.as_ref().ok().and_then(SessionList::known_rates);
     sessions.iter().try_fold(Rates::default(), |sum, reading| Some(sum.plus(known(reading)?)))
 }
 
-/// The pods whose configurations are read: those of proxies that are alive, by name.
+/// The pods whose configurations are read: those of running proxies, by name.
 pub fn proxies(pods: &Fetched<Listed<Pod>>) -> Vec<ObjectKey> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let alive = items(pods).iter().filter(|pod| !has_ended(pod) && pod.metadata.deletion_timestamp.is_none());
-    // Pods that a sidecar forward selects may be older than it, and have no proxy.
+    // Pods that a sidecar forward selects may be older than the forward, and have no proxy.
     let alive = alive.filter(|pod| pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(PROXY_LABEL)));
     let mut keys: Vec<ObjectKey> =
         alive.map(|pod| ObjectKey::new(text(&pod.metadata.namespace), text(&pod.metadata.name))).collect();
@@ -292,7 +293,7 @@ pub fn proxies(pods: &Fetched<Listed<Pod>>) -> Vec<ObjectKey> {
     keys
 }
 
-/// What a reader of the page must know, each note once.
+/// The notes for the reader of the page, each once.
 fn notes_of(reading: &Reading) -> Vec<String> {
     let sample = &reading.sample;
     let mut all = notes(&sample.sessions);

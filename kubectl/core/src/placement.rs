@@ -1,4 +1,4 @@
-//! Which pods run a forward.
+//! The pods that run a forward.
 
 use crds::{PortForward, Selector, SelectorOperator};
 use k8s_openapi::api::core::v1::Pod;

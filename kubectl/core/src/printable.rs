@@ -1,6 +1,6 @@
-//! Text of other people that sends the terminal no command.
+//! Sanitises text from other people, so that it sends no commands to the terminal.
 
-/// Text on one line that sends the terminal no command: names and messages come from other people.
+/// Returns text on one line that sends no commands to the terminal: names and messages come from other people.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -13,8 +13,8 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// JSON that sends the terminal no command: characters that JSON may contain as they are, and a terminal obeys, are
-/// escaped. Every reader of JSON reads the same.
+/// Returns JSON that sends no commands to the terminal: characters that JSON permits unescaped, but that a terminal
+/// obeys, are escaped. Every reader of JSON reads the same value.
 pub fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
@@ -29,14 +29,14 @@ pub fn printable_json(json: &str) -> String {
     shown
 }
 
-/// Whether a character moves the cursor, changes the direction of the text, or shows nothing. Marks that belong to the
+/// Whether a character moves the cursor, changes the direction of the text, or is invisible. Marks that belong to the
 /// letter before them are shown.
 fn is_hidden(character: char) -> bool {
     match character {
         ' '..='~' => false,
-        // A space that looks like another, a mark without a shape, two joiners, and selectors of a variant.
+        // These are a space that looks like another, a mark without a shape, two joiners, and variation selectors.
         '\u{a0}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
-        // Behind a letter, `str` escapes what is not printable, but no marks.
+        // Behind a letter, `str` escapes unprintable characters, but no marks.
         _ => ['a', character].iter().collect::<String>().escape_debug().nth(2).is_some(),
     }
 }

@@ -1,7 +1,7 @@
 //! The next step for a reason: of a condition, or of the end of a session.
 //!
-//! Messages of the operator name the remedy wherever the operator knows one. Here are the steps that need kubectl or the
-//! names of the objects around.
+//! Messages of the operator name the remedy wherever the operator knows one. This module adds the steps that need
+//! kubectl or the names of related objects.
 
 use crds::{ForwardAgent, ForwardGateway, PortForward};
 use operator_core::names::GATEWAY_LABEL;
@@ -48,8 +48,8 @@ pub fn of_gateway(gateway: &ForwardGateway, reason: &str, message: &str) -> Stri
     }
 }
 
-/// The next step for a fleet that is outdated for this reason; `None` where the message of the condition says what it
-/// waits for.
+/// The next step for a fleet that is outdated for this reason; `None` where the message of the condition already
+/// explains the wait.
 pub fn of_outdated(gateway: &ForwardGateway, reason: &str) -> Option<String> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (namespace, name) = (text(&gateway.metadata.namespace), text(&gateway.metadata.name));
@@ -71,7 +71,7 @@ pub fn of_agent(agent: &ForwardAgent, reason: &str) -> String {
     }
 }
 
-/// The next step where pods are missing: a quota or a policy may refuse them, which only Events say.
+/// The next step where pods are missing: a quota or a policy may refuse them, which only Events show.
 fn refused_pods(namespace: &str) -> String {
     format!(
         "see whether the API server refuses the pods: kubectl -n {namespace} get events --field-selector \
@@ -110,7 +110,7 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
             }
             remedy
         }
-        // In the namespace of the user, as for every other command of the plugin.
+        // The command is in the namespace of the user, like every other command of the plugin.
         _ => format!("kubectl portlane describe {}", key.name),
     }
 }

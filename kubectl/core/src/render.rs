@@ -29,12 +29,12 @@ use self::text::{padded, wrapped};
 /// Indentation of everything below a title, in characters.
 const INDENT: usize = 2;
 
-/// How text is shown.
+/// The look of text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
-    /// With colours.
+    /// Whether text is coloured.
     pub is_coloured: bool,
-    /// With the columns that most readers do not need.
+    /// Whether to show the columns that most readers do not need.
     pub is_wide: bool,
     /// Width of the terminal in characters; `None` wraps nothing.
     pub width: Option<usize>,
@@ -60,7 +60,7 @@ impl Look {
     }
 }
 
-/// One check per paragraph: mark, name, detail, and the hint below.
+/// Formats one check per paragraph: mark, name, detail, and the hint below.
 fn checks(checks: &[Check], indent: usize, look: Look) -> String {
     let width = checks.iter().map(|check| printable(&check.name).chars().count()).max().unwrap_or(0);
     let mut text = String::new();
@@ -76,13 +76,13 @@ fn checks(checks: &[Check], indent: usize, look: Look) -> String {
     text
 }
 
-/// The next step in a line of its own. Not wrapped: a person copies the command in it.
+/// Formats the next step in a line of its own, which is not wrapped: a person copies the command in it.
 fn hint(next: &str, margin: usize, look: Look) -> String {
     let next = look.paint(Style::new().dimmed(), &format!("> {}", printable(next)));
     format!("{}{next}\n", " ".repeat(margin))
 }
 
-/// What could not be read.
+/// Formats the notes about objects that could not be read.
 fn notes(notes: &[String], look: Look) -> String {
     let line = |note: &String| {
         let note = wrapped(&printable(note), INDENT + 2, look.width);

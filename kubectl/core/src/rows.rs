@@ -27,7 +27,7 @@ pub struct ForwardRow {
     pub ready: String,
     /// Reason of the condition `Ready`.
     pub reason: String,
-    /// Message of the condition `Ready`. Of a forward that is ready and deserves attention: why.
+    /// Message of the condition `Ready`; if the forward is ready but deserves attention, the reason.
     pub message: String,
     /// The next step, if there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,12 +37,12 @@ pub struct ForwardRow {
     pub proxies: Option<Proxies>,
     /// Listeners that hold a port.
     pub listeners: Vec<ListenerRow>,
-    /// Number of live sessions in the proxies that answered. Absent: nobody has counted them.
+    /// Number of live sessions in the proxies that answered. Absent: the sessions were not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u64>,
     /// Backends in one line.
     pub to: String,
-    /// Where the listeners run.
+    /// The placement of the listeners.
     pub placement: String,
     /// Addresses at which clients reach the listeners.
     pub addresses: Vec<String>,
@@ -84,7 +84,7 @@ pub struct GatewayRow {
     pub ready: String,
     /// Reason of the condition `Ready`.
     pub reason: String,
-    /// Message of the condition `Ready`. Of a gateway that is ready and deserves attention: why.
+    /// Message of the condition `Ready`; if the gateway is ready but deserves attention, the reason.
     pub message: String,
     /// The next step, if there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,8 +104,8 @@ pub(crate) fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// The condition of a fleet that has not adopted changes of the installation, such as its image. It never affects
-/// `Ready`.
+/// The condition of a fleet that has not adopted changes of the installation, such as its image. The condition never
+/// affects `Ready`.
 pub(crate) fn outdated(conditions: &[Condition]) -> Option<&Condition> {
     condition(conditions, "Outdated").filter(|outdated| outdated.status == "True")
 }
@@ -119,7 +119,7 @@ pub(crate) fn port(listener: &ListenerStatus) -> String {
     }
 }
 
-/// Health of backends as status spells it.
+/// Health of backends in the words of status.
 pub(crate) fn health(health: BackendHealth) -> &'static str {
     match health {
         BackendHealth::All => "All",
@@ -128,7 +128,7 @@ pub(crate) fn health(health: BackendHealth) -> &'static str {
     }
 }
 
-/// What happens to the messages of a durable listener, if that deserves attention.
+/// The fate of the messages of a durable listener, if that deserves attention.
 pub(crate) fn undelivered(listener: &ListenerStatus) -> Option<&'static str> {
     match listener.delivery? {
         Delivery::Flowing => None,
@@ -149,7 +149,7 @@ fn outcome(ready: Option<&Condition>, is_current: bool) -> Outcome {
     }
 }
 
-/// Status, reason and message of `Ready`. Without a current report, they say so.
+/// Status, reason and message of `Ready`; without a current report, texts that say so.
 fn words(ready: Option<&Condition>, is_current: bool) -> [String; 3] {
     match ready {
         Some(ready) if is_current => [&ready.status, &ready.reason, &ready.message].map(String::clone),
@@ -161,7 +161,7 @@ fn words(ready: Option<&Condition>, is_current: bool) -> [String; 3] {
     }
 }
 
-/// What deserves attention although `Ready` is true: `Ready` is about the configuration alone.
+/// Problems that deserve attention although `Ready` is true: `Ready` is about the configuration alone.
 fn concerns(status: &PortForwardStatus) -> Vec<String> {
     let dead = status.listeners.iter().filter(|listener| listener.backends == Some(BackendHealth::None));
     let dead: Vec<&str> = dead.map(|listener| listener.name.as_str()).collect();
@@ -171,7 +171,7 @@ fn concerns(status: &PortForwardStatus) -> Vec<String> {
     concerns.extend(listeners.filter_map(|it| Some(format!("listener {}: {}", it.name, undelivered(it)?))));
     let limit = condition(&status.conditions, "LimitReached").filter(|limit| limit.status == "True");
     concerns.extend(limit.map(|limit| limit.message.clone()));
-    // Also true for pods that are missing, or whose app fails.
+    // The condition is also true if pods are missing, or their app fails.
     let injected = condition(&status.conditions, "Injected").filter(|injected| injected.reason != "Injected");
     concerns.extend(injected.map(|injected| injected.message.clone()));
     let behind = status.data_plane.as_ref().filter(|plane| plane.acked < plane.total && concerns.is_empty());

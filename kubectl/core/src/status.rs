@@ -28,7 +28,7 @@ use crate::{
 /// Most pods, or images, that a check names; further pods are counted.
 const NAMED: usize = 5;
 
-/// What was read of the cluster.
+/// The objects that were read from the cluster.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Version of this program.
@@ -37,11 +37,11 @@ pub struct Facts {
     pub now: Timestamp,
     /// Schemas that the API server publishes for the kinds of Portlane; `None`: it serves none.
     pub published: Fetched<Option<Value>>,
-    /// Where operators were looked for.
+    /// The namespaces in which operators were searched.
     pub place: Place,
-    /// Deployments among which operators were looked for.
+    /// Deployments among which operators were searched.
     pub deployments: Fetched<Listed<Deployment>>,
-    /// The operators among them, with their objects.
+    /// The operators among these Deployments, with their objects.
     pub operators: Vec<OperatorFacts>,
     /// Pods with a proxy.
     pub proxies: Fetched<Listed<Pod>>,
@@ -69,23 +69,23 @@ pub struct Report {
     pub agents: Vec<AgentRow>,
     /// Forwards, by namespace and name.
     pub forwards: Vec<ForwardRow>,
-    /// What could not be read, or not completely.
+    /// Notes about objects that could not be read, or not completely.
     pub notes: Vec<String>,
 }
 
-/// What a report amounts to.
+/// The overall result of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing has failed.
     Ok,
     /// A check has failed, or a gateway, an agent or a forward is not ready.
     Failed,
-    /// Nothing that could be looked at has failed, and something could not be looked at.
+    /// No part that could be checked has failed, but some could not be checked.
     Incomplete,
 }
 
 impl Report {
-    /// What the report amounts to. A failure counts, whatever else could not be looked at.
+    /// The overall result. A failure counts, whichever other parts could not be checked.
     pub fn verdict(&self) -> Verdict {
         let checks = self.checks.iter().map(|check| check.outcome);
         let outcomes: Vec<Outcome> = checks.chain(self.rows()).collect();
@@ -98,7 +98,7 @@ impl Report {
         }
     }
 
-    /// What the rows of all tables amount to.
+    /// The results of the rows of all tables.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Outcome> {
         let gateways = self.gateways.iter().map(|row| row.outcome);
         let agents = self.agents.iter().map(|row| row.outcome);
@@ -106,14 +106,14 @@ impl Report {
     }
 }
 
-/// The report on what was read.
+/// Makes the report from the objects that were read.
 pub fn report(facts: &Facts) -> Report {
     let mut checks = vec![installation::crds(&facts.program, &facts.published)];
     checks.extend(installation::found(&facts.deployments, &facts.place.to_string()));
     for operator in &facts.operators {
         checks.extend(installation::checks(operator, &facts.program, facts.now));
     }
-    // Of several operators, nobody knows which one a pod belongs to.
+    // With several operators, it is unknown which one a pod belongs to.
     if let [only] = facts.operators.as_slice()
         && let Some(image) = only.operator.proxy_image.as_deref()
     {
@@ -144,7 +144,7 @@ pub fn report(facts: &Facts) -> Report {
 }
 
 /// Checks that the pods of fleets run the image of the operator. `None`: there are no such pods. During a rollout, and
-/// while a fleet is pinned or waits for its turn, some run another one.
+/// while a fleet is pinned or waits for its turn, some run another image.
 fn fleets(image: &str, pods: &[Pod]) -> Option<Check> {
     const NAME: &str = "fleets";
     let fleets: Vec<&Pod> = pods.iter().filter(|pod| is_alive(pod, "gateway")).collect();

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-/// Seconds from one time to the other; 0 if `then` is later.
+/// Seconds from `then` to `now`; 0 if `then` is later.
 pub fn seconds(then: Timestamp, now: Timestamp) -> i64 {
     now.as_second().saturating_sub(then.as_second()).max(0)
 }

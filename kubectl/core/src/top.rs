@@ -24,7 +24,7 @@ use crate::{
     rows::{self, ForwardRow},
 };
 
-/// One reading of everything that is shown.
+/// One reading of everything that the table shows.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Time since any fixed moment.
@@ -37,7 +37,7 @@ pub struct Sample {
     pub sessions: Vec<Reading>,
 }
 
-/// What is shown.
+/// The table of loads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -47,7 +47,7 @@ pub struct Report {
     pub forwards: Vec<Row>,
     /// The pods, those with most sessions first.
     pub pods: Vec<Row>,
-    /// What could not be read, or not completely.
+    /// Notes about objects that could not be read, or not completely.
     pub notes: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct Row {
     pub outcome: Outcome,
     /// Health in a few words.
     pub health: String,
-    /// Its load.
+    /// The load of the object.
     #[serde(flatten)]
     pub load: Load,
 }
@@ -78,13 +78,13 @@ pub struct Load {
     /// Bytes a second in both directions. Absent before the second reading, unless proxies have reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    /// The rates are lower bounds: some come from two readings of live sessions.
+    /// Whether the rates are lower bounds: some come from two readings of live sessions.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub at_least: bool,
 }
 
 impl Load {
-    /// Sessions with the rates that proxies count, or else with what has changed since the reading before.
+    /// The load of sessions with the rates that proxies count, or else with the changes since the previous reading.
     fn new(sessions: u64, known: Option<Rates>, seen: Change, interval: Option<Duration>) -> Self {
         let seen = |interval| Rates { new: per_second(seen.new, interval), bytes: per_second(seen.bytes, interval) };
         let rates = known.or_else(|| interval.map(seen));
@@ -96,7 +96,7 @@ impl Load {
         }
     }
 
-    /// Both together: no rates if one of them has none.
+    /// Adds both loads. If one has no rates, the sum has none.
     fn plus(self, other: Self) -> Self {
         let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
         Self {
@@ -124,14 +124,14 @@ impl Change {
     }
 }
 
-/// The report on a reading. The rates need the reading before.
+/// Makes the report on a reading. The rates need the previous reading.
 pub fn report(before: Option<&Sample>, now: &Sample) -> Report {
     of_rows(before, now, now.forwards.items.iter().map(rows::forward).collect())
 }
 
 /// The report on a process on this machine, whose forwards have these rows.
 pub fn local(before: Option<&Sample>, now: &Sample, forwards: Vec<ForwardRow>) -> Report {
-    // The process is no pod.
+    // The process is not a pod.
     Report { pods: Vec::new(), ..of_rows(before, now, forwards) }
 }
 
@@ -179,7 +179,7 @@ fn rates_of_pods(sample: &Sample) -> HashMap<&str, Rates> {
     rates
 }
 
-/// More sessions first, then by name.
+/// Orders rows by sessions, the most first, then by name.
 fn order(a: &Row, b: &Row) -> std::cmp::Ordering {
     b.load.sessions.cmp(&a.load.sessions).then_with(|| a.name.cmp(&b.name))
 }
@@ -205,10 +205,10 @@ struct Changes {
     pods: BTreeMap<String, Change>,
 }
 
-/// What a session is recognised by.
+/// The fields by which a session is recognised.
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-/// The sessions of a reading, by what they are recognised by.
+/// The sessions of a reading, by the fields by which they are recognised.
 pub(crate) fn known(sample: Option<&Sample>) -> HashMap<Identity<'_>, &Session> {
     sample.into_iter().flat_map(listed).map(|(_, session)| (identity(session), session)).collect()
 }
@@ -239,10 +239,10 @@ pub(crate) fn listed(sample: &Sample) -> impl Iterator<Item = (&Of, &Session)> {
     lists.flat_map(|(of, list)| list.items.iter().map(move |session| (of, session)))
 }
 
-/// What a session adds to counters between two readings.
+/// The increase of counters by a session between two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moved {
-    /// The session began between the readings.
+    /// Whether the session began between the readings.
     pub(crate) is_new: bool,
     /// Bytes from the client.
     pub(crate) up: u64,
@@ -250,10 +250,10 @@ pub(crate) struct Moved {
     pub(crate) down: u64,
 }
 
-/// What a session adds. A session that the reading before does not have is new if it is as young as the time between;
-/// older ones were beyond what the API lists.
+/// The increase by a session. A session that the previous reading lacks is new if its age is within the time between
+/// them; older ones were beyond the limit of the list.
 pub(crate) fn moved(before: Option<&Session>, now: &Session, interval: Duration) -> Moved {
-    // A client may reuse its port: the younger session is another one.
+    // A client may reuse its port: a younger session is another one.
     let same = before.filter(|before| {
         before.seconds <= now.seconds && before.bytes_up <= now.bytes_up && before.bytes_down <= now.bytes_down
     });
@@ -282,7 +282,7 @@ fn pod_health(sample: &Sample, changes: &Changes) -> BTreeMap<String, (Outcome, 
     };
     let alive = items(&sample.pods).iter().filter(|pod| !pods::has_ended(pod));
     let mut health: BTreeMap<String, (Outcome, String)> = alive.map(check).collect();
-    // Pods of a gateway in another namespace are in no list.
+    // Pods of a gateway in another namespace are in none of the lists.
     for name in changes.pods.keys() {
         health.entry(name.clone()).or_insert_with(|| (Outcome::Ok, "-".to_owned()));
     }

@@ -1,8 +1,8 @@
-//! `kubectl portlane trace FORWARD --from POD`: the way of a connection from a pod through a forward, and the step at
+//! `kubectl portlane trace FORWARD --from POD`: the steps of a connection from a pod through a forward, and the step at
 //! which it stops.
 //!
-//! Nothing runs in the pod. What the pod would meet is judged from objects; the connection itself enters the proxy by the
-//! API server's port-forward, so its client is the loopback address of the proxy's pod.
+//! Nothing runs in the pod. The steps before the proxy are judged from objects; the connection itself enters the proxy
+//! by the API server's port-forward, so its client is the loopback address of the proxy's pod.
 
 mod hello;
 mod network;
@@ -39,7 +39,7 @@ pub use self::{
 /// The Service of a gateway, if it exists, with its endpoints.
 pub type Address = (Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
 
-/// What was read of the cluster.
+/// The objects that were read, and the result of the connection.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The forward.
@@ -48,7 +48,7 @@ pub struct Facts {
     pub listener: String,
     /// The pod from which a client would connect; `None` if it does not exist.
     pub from: (ObjectKey, Fetched<Option<Pod>>),
-    /// Name of the pod that is nearest to one that does not exist.
+    /// Name of the nearest pod, if the pod does not exist.
     pub nearest: Option<String>,
     /// The Service of the gateway with its endpoints, unless the forward runs in sidecars.
     pub service: Option<Address>,
@@ -56,32 +56,32 @@ pub struct Facts {
     pub proxies: Fetched<Listed<Pod>>,
     /// The policies of the namespaces of the client and of the proxies.
     pub policies: BTreeMap<String, Fetched<Listed<NetworkPolicy>>>,
-    /// What became of the connection.
+    /// The result of the connection.
     pub probe: Probe,
 }
 
-/// What became of a connection into a proxy.
+/// The result of a connection into a proxy.
 #[derive(Clone, Debug)]
 pub enum Probe {
     /// The connection was not tried, for this reason.
     Skipped(String),
-    /// The API server did not open it.
+    /// The API server did not open the connection.
     Failed(Unknown),
-    /// The pod refused it.
+    /// The pod refused the connection.
     Refused {
         /// The pod and the port.
         target: Target,
         /// Message of the container runtime.
         message: String,
     },
-    /// The proxy ended it.
+    /// The proxy ended the connection.
     Ended {
         /// The pod and the port.
         target: Target,
         /// The record of the access log, if the log has one.
         record: Found<Record>,
     },
-    /// It was still open at the end.
+    /// The connection was still open at the end.
     Open {
         /// The pod and the port.
         target: Target,
@@ -92,7 +92,7 @@ pub enum Probe {
     },
 }
 
-/// Where a connection enters a proxy.
+/// The point where a connection enters a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The proxy's pod.
@@ -101,7 +101,7 @@ pub struct Target {
     pub port: u16,
 }
 
-/// The way of a connection.
+/// The steps of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -114,7 +114,7 @@ pub struct Report {
     /// The first step that fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stops: Option<String>,
-    /// The connection reached a backend.
+    /// Whether the connection reached a backend.
     pub reached: bool,
 }
 
@@ -127,7 +127,7 @@ impl Report {
     }
 }
 
-/// The listener of this name, or the first one.
+/// Returns the listener of this name, or the first one.
 pub fn listener<'a>(forward: &'a PortForward, name: Option<&str>) -> Option<&'a Listener> {
     forward.spec.listeners.iter().find(|listener| name.is_none_or(|name| listener.name == name))
 }
@@ -137,7 +137,7 @@ pub fn namespaces(forward: &PortForward, from: &ObjectKey) -> [String; 2] {
     [from.namespace.clone(), placement::pods(forward).namespace]
 }
 
-/// Where to connect, or why no connection is tried.
+/// Returns where to connect, or why no connection is tried.
 ///
 /// # Errors
 /// The reason in a sentence.
@@ -169,19 +169,19 @@ pub fn target(forward: &PortForward, listener: &Listener, from: &ObjectKey, prox
     Ok(Target { pod: ObjectKey::new(query.namespace, name), port })
 }
 
-/// Whether a pod is in the network and stays.
+/// Whether a pod has an address and is not terminating.
 fn has_address(pod: &Pod) -> bool {
     let has_ip = pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
     has_ip && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// The port that a listener holds, or asks for.
+/// The port that a listener holds, or requests.
 fn port(forward: &PortForward, listener: &Listener) -> Option<u16> {
     let held = forward.status.iter().flat_map(|status| &status.listeners).find(|held| held.name == listener.name);
     held.map(|held| held.port).or(listener.port)
 }
 
-/// The report on what was read and tried.
+/// Makes the report from the objects and the connection.
 pub fn report(facts: &Facts) -> Report {
     let mut steps = vec![steps::client(facts), steps::address(facts), network::policies(facts)];
     steps.push(network::access(facts));

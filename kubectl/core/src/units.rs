@@ -1,6 +1,6 @@
-//! Numbers for people.
+//! Formats numbers for people.
 
-/// Bytes in the largest unit that has a whole number: `512B`, `1.5KiB`, `12MiB`.
+/// Formats bytes in the largest unit that has a whole number: `512B`, `1.5KiB`, `12MiB`.
 pub fn bytes(count: u64) -> String {
     let (mut whole, mut tenth, mut unit) = (count, 0, "B");
     for larger in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
@@ -12,7 +12,7 @@ pub fn bytes(count: u64) -> String {
     if whole < 10 && unit != "B" { format!("{whole}.{tenth}{unit}") } else { format!("{whole}{unit}") }
 }
 
-/// A number with its noun: `1 session`, `2 sessions`.
+/// Formats a number with its noun: `1 session`, `2 sessions`.
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

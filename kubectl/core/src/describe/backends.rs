@@ -27,7 +27,7 @@ fn service_key(forward: &PortForward, service: &ServiceBackend) -> ObjectKey {
     ObjectKey::new(namespace, service.name.clone())
 }
 
-/// The agents that lead to backends of a forward.
+/// The agents through which backends of a forward are reached.
 pub fn agents(forward: &PortForward) -> BTreeSet<ObjectKey> {
     let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
     backends.filter_map(|backend| Some(agent_key(forward, &backend.tunnel.as_ref()?.agent))).collect()

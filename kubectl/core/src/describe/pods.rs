@@ -76,7 +76,7 @@ fn stopped(status: &ContainerStatus) -> Option<String> {
     let state = status.state.as_ref()?;
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or("waiting");
-        // The usual way of a pod that starts.
+        // These reasons are normal while a pod starts.
         return (!matches!(reason, "ContainerCreating" | "PodInitializing")).then(|| reason.to_owned());
     }
     let ended = state.terminated.as_ref()?;

@@ -1,4 +1,5 @@
-//! What `kubectl portlane run` attaches for the `service` backends of manifests, and why it leaves the others out.
+//! The Services that `kubectl portlane run` attaches for the `service` backends of manifests, and why others are left
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use proxy_api::Transport;
 /// Most Services that are attached at the same time. Each has two watches, which are connections to the API server.
 pub const MOST_SERVICES: usize = 100;
 
-/// What is attached.
+/// The Services to attach.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// TCP ports by Service.
@@ -17,7 +18,7 @@ pub struct Plan {
     pub refused: BTreeMap<ServiceBackend, String>,
 }
 
-/// Decides what is attached.
+/// Decides which Services are attached.
 pub fn plan(needed: &BTreeSet<ServiceBackend>) -> Plan {
     let mut plan = Plan::default();
     for backend in needed {
@@ -31,7 +32,7 @@ pub fn plan(needed: &BTreeSet<ServiceBackend>) -> Plan {
     plan
 }
 
-/// Why a backend is left out, if it is.
+/// Why a backend is left out; `None` if it is not.
 fn refusal(backend: &ServiceBackend, is_beyond: bool) -> Option<String> {
     let ServiceBackend { service, port, transport, is_range } = backend;
     let why = if *transport == Transport::Udp {
@@ -50,7 +51,7 @@ fn refusal(backend: &ServiceBackend, is_beyond: bool) -> Option<String> {
     ))
 }
 
-/// A reason why a TCP port of a Service is not attached, with the names of both.
+/// Formats the reason why a TCP port of a Service is not attached, with the names of both.
 pub fn unattached(service: &ObjectKey, port: u16, why: &str) -> String {
     format!("Service {service}, port {port}/TCP: {why}")
 }

@@ -25,7 +25,7 @@ pub struct Endpoint {
     pub pod: PodId,
     /// The port in the pod.
     pub port: u16,
-    /// The pod takes new connections.
+    /// Whether the pod takes new connections.
     pub is_ready: bool,
 }
 
@@ -37,7 +37,7 @@ pub enum Unresolved {
     NoPort {
         /// The target.
         target: Target,
-        /// The port that was asked for.
+        /// The requested port.
         port: String,
         /// TCP ports that the target has.
         ports: Vec<String>,
@@ -47,10 +47,10 @@ pub enum Unresolved {
     NotTcp {
         /// The target.
         target: Target,
-        /// The port that was asked for.
+        /// The requested port.
         port: String,
     },
-    /// One of several ports was meant.
+    /// The target has several ports, and none was requested.
     #[error("{target} has more than one TCP port: name one of {}", .ports.join(", "))]
     Several {
         /// The target.
@@ -84,7 +84,7 @@ pub(crate) struct Declared<'a, P> {
     pub(crate) number: u16,
     /// Name of the port; empty if it has none.
     pub(crate) name: &'a str,
-    /// The port is not TCP.
+    /// Whether the port is not TCP.
     pub(crate) is_udp: bool,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Found<'a, P> {
     pub(crate) number: u16,
 }
 
-/// Finds the TCP port that is meant. All kinds of targets are asked for a port in the same way.
+/// Finds the requested TCP port. All kinds of targets use the same rules.
 pub(crate) fn find<'a, P>(
     target: &Target,
     all: &[Declared<'a, P>],
@@ -126,7 +126,7 @@ pub(crate) fn find<'a, P>(
     Err(Unresolved::NoPort { target, port, ports })
 }
 
-/// A port number of an API object, which are wider there.
+/// Converts a port number of an API object, which has a wider type there.
 pub(crate) fn narrow(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
@@ -135,8 +135,8 @@ fn is_udp(protocol: Option<&str>) -> bool {
     protocol.is_some_and(|protocol| protocol != "TCP")
 }
 
-/// The port of a Service that is meant. `None`: the Service is headless and has no ports of its own, so that the number
-/// is that of the pods.
+/// Returns the requested port of a Service. `None`: the Service is headless and has no ports of its own, so that the
+/// number is that of the pods.
 ///
 /// # Errors
 /// The Service has no such TCP port, or has no pods by its kind.
@@ -160,7 +160,7 @@ pub fn service_port<'a>(
     find(target, &all.collect::<Vec<_>>(), wanted).map(|found| Some(found.port))
 }
 
-/// The endpoints of a Service for one of its ports.
+/// Returns the endpoints of a Service for one of its ports.
 ///
 /// # Errors
 /// The Service has no such TCP port, or its endpoints are not pods.
@@ -205,23 +205,23 @@ fn pod_of(endpoint: &SliceEndpoint) -> Option<PodId> {
     Some(PodId { name: reference.name.clone()?, uid: reference.uid.clone().unwrap_or_default() })
 }
 
-/// Whether an endpoint takes new connections. Absent means yes, by the API.
+/// Whether an endpoint takes new connections. By the API, an absent condition means yes.
 fn is_ready(endpoint: &SliceEndpoint) -> bool {
     let conditions = endpoint.conditions.as_ref();
     conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
         && !conditions.and_then(|conditions| conditions.terminating).unwrap_or(false)
 }
 
-/// Which pods take new connections.
+/// The pods that take new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// Pods that are ready.
     Ready,
-    /// Pods that run: a person looks at a pod because it is not ready.
+    /// Pods that run: a user may debug a pod because it is not ready.
     Running,
 }
 
-/// The endpoints of pods for one of their ports.
+/// Returns the endpoints of pods for one of their ports.
 ///
 /// # Errors
 /// There are pods, and none has such a TCP port.
@@ -244,7 +244,7 @@ pub fn of_pods<'a>(
     }
 }
 
-/// The port of a pod that is meant. A number needs no declaration.
+/// Returns the requested port of a pod. A number needs no declaration.
 fn pod_port(target: &Target, pod: &Pod, wanted: &Remote) -> Result<u16, Unresolved> {
     let spec = pod.spec.as_ref();
     let containers = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));

@@ -1,4 +1,4 @@
-//! Why a connection did not reach a pod, or broke.
+//! The reasons why a connection did not reach a pod, or broke.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use super::endpoints::PodId;
 /// Why an attempt to attach a connection to a pod failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The user lacks the right. API servers before 1.35 check `get` alone for the protocol that is used.
+    /// The user lacks the right. For the protocol in use, API servers before 1.35 check only `get`.
     #[error(
         "cannot forward to pods in namespace {namespace}: ask for `get` and `create` on `pods/portforward` ({message})"
     )]
     Forbidden {
         /// Namespace of the pods.
         namespace: String,
-        /// What the API server says.
+        /// Message of the API server.
         message: String,
     },
-    /// The API server does not accept the user any more.
+    /// The API server does not accept the user's credentials any more.
     #[error("the API server does not accept the credentials of the kubeconfig")]
     Credentials,
     /// The API server cannot be reached.
@@ -34,8 +34,8 @@ pub enum Failure {
     Late,
 }
 
-/// Parts of messages of container runtimes (containerd, CRI-O, dockershim's socat) that a connection was never
-/// established. All other messages may be about a connection that the pod has read from.
+/// Parts of messages of container runtimes (containerd, CRI-O, dockershim's socat) which say that a connection was
+/// never established. All other messages may be about a connection that the pod has read from.
 const NEVER_CONNECTED: [&str; 8] = [
     "failed to connect",
     "failed to dial",
@@ -48,7 +48,7 @@ const NEVER_CONNECTED: [&str; 8] = [
 ];
 
 impl Failure {
-    /// What an answer of the API server with this HTTP status means.
+    /// Classifies an answer of the API server with this HTTP status.
     pub fn of_status(namespace: &str, code: u16, message: &str) -> Self {
         match code {
             401 => Self::Credentials,
@@ -58,8 +58,8 @@ impl Failure {
         }
     }
 
-    /// The failure that a container runtime reports, if the pod has never seen the connection. `None`: the pod may have
-    /// read from the connection, so that another attempt could repeat what it did.
+    /// Returns the failure that a container runtime reports, if the pod has never seen the connection. `None`: the pod
+    /// may have read from the connection, so that another attempt could repeat a request.
     pub fn of_runtime(message: &str) -> Option<Self> {
         let lower = message.to_lowercase();
         let is_before = NEVER_CONNECTED.iter().any(|part| lower.contains(part));
@@ -77,7 +77,7 @@ impl Failure {
         matches!(self, Self::Forbidden { .. } | Self::Credentials)
     }
 
-    /// Whether another pod may do better.
+    /// Whether an attempt with another pod may succeed.
     pub fn is_of_pod(&self) -> bool {
         matches!(self, Self::Gone | Self::Refused(_) | Self::Late)
     }
@@ -101,7 +101,7 @@ pub enum Refusal {
     /// No pod took new connections in time.
     #[error("no ready pod within {} s ({ready} of {known} pods are ready)", .wait.as_secs())]
     NoReadyPod {
-        /// How long the connection has waited.
+        /// The time that the connection has waited.
         wait: Duration,
         /// Pods that take new connections.
         ready: usize,
@@ -118,12 +118,12 @@ pub enum Refusal {
         /// Number of attempts.
         attempts: u32,
     },
-    /// There are as many sessions as there may be.
+    /// The limit on sessions is reached.
     #[error("there are {most} sessions already: raise {option}")]
     Limit {
-        /// How many those are.
+        /// The limit.
         most: usize,
-        /// What allows more of them.
+        /// The option that raises the limit.
         option: &'static str,
     },
 }
@@ -139,13 +139,13 @@ impl Refusal {
     }
 }
 
-/// How a session ended that had reached a pod.
+/// The end of a session that had reached a pod.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     /// One side closed the connection.
     #[error("closed")]
     Closed,
-    /// The client went away in the middle.
+    /// The client broke the connection.
     #[error("the client has gone")]
     Client,
     /// The pod ended.
@@ -160,7 +160,7 @@ pub enum End {
 }
 
 impl End {
-    /// The end as a label of counts. `None`: nothing went wrong.
+    /// The end as a label of counts. `None`: there was no failure.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Closed | Self::Client => None,

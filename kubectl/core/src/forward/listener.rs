@@ -1,4 +1,4 @@
-//! The listeners of a `PortForward`, which its proxies hold.
+//! The listeners of a `PortForward`, whose ports its proxies hold.
 
 use crds::{ListenerStatus, PortForward, Protocol};
 
@@ -8,7 +8,7 @@ use super::{
     target::Target,
 };
 
-/// The port that proxies hold for a listener. Only ports that the operator has given to the forward count.
+/// Returns the port that proxies hold for a listener. Only ports that the operator has assigned to the forward count.
 ///
 /// # Errors
 /// The forward has no such listener, or the listener takes datagrams.
@@ -17,7 +17,7 @@ pub fn port(target: &Target, forward: &PortForward, wanted: &Remote) -> Result<u
     if listeners.is_empty() {
         return Err(Unresolved::NoListener { target: target.clone() });
     }
-    // A port range has more numbers than the first.
+    // A number may be any port of a range, not only the first.
     if let Remote::Number(number) = wanted {
         let is_within = |listener: &&ListenerStatus| {
             is_stream(listener) && listener.end_port.is_some_and(|end| (listener.port..=end).contains(number))
@@ -30,7 +30,7 @@ pub fn port(target: &Target, forward: &PortForward, wanted: &Remote) -> Result<u
     find(target, &all, wanted).map(|found| found.number)
 }
 
-/// A wish that follows a listener whose port changes.
+/// Returns a request that follows a listener whose port changes.
 pub fn followed(forward: &PortForward, wanted: &Remote) -> Remote {
     let Remote::Number(number) = wanted else { return wanted.clone() };
     let is_meant = |it: &&ListenerStatus| is_stream(it) && it.port == *number && it.end_port.is_none();
@@ -38,7 +38,7 @@ pub fn followed(forward: &PortForward, wanted: &Remote) -> Remote {
     listener.map_or_else(|| wanted.clone(), |listener| Remote::Name(listener.name.clone()))
 }
 
-/// All TCP listeners of a forward, each from the port of the same number.
+/// Returns all TCP listeners of a forward, each mapped from the port of the same number.
 pub fn all(forward: &PortForward) -> Vec<Mapping> {
     let names = listeners(forward).iter().filter(|it| is_stream(it) && it.end_port.is_none()).map(|it| it.name.clone());
     names.map(|name| Mapping { remote: Remote::Name(name), ..Mapping::ONLY }).collect()

@@ -1,4 +1,4 @@
-//! `[LOCAL:]PORT`: from which port of this machine to which port of the target.
+//! `[LOCAL:]PORT`: the mapping of a port of this machine to a port of the target.
 
 use std::{fmt, str::FromStr};
 
@@ -32,7 +32,7 @@ pub enum Remote {
     Number(u16),
     /// The port with this name.
     Name(String),
-    /// The only port there is.
+    /// The only port of the target.
     Only,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Remote {
 }
 
 impl Remote {
-    /// What the port is called: an only port by its number, if that is known.
+    /// The name of the port; an only port has its number, if that is known.
     pub fn label(&self, number: Option<u16>) -> String {
         match (self, number) {
             (Self::Only, Some(number)) => number.to_string(),
@@ -57,10 +57,10 @@ impl Remote {
 }
 
 impl Mapping {
-    /// The only port of the target, from the port of the same number.
+    /// The mapping of the target's only port from the port of the same number.
     pub const ONLY: Self = Self { local: Local::Same, remote: Remote::Only };
 
-    /// The port to listen on, if the port of the target has this number. 0: any free port.
+    /// Returns the port to listen on, if the port of the target has this number. 0: any free port.
     pub fn local_port(&self, remote: Option<u16>) -> Option<u16> {
         match self.local {
             Local::Same => remote,
@@ -92,7 +92,7 @@ impl FromStr for Mapping {
             },
         };
         let remote = match remote_or_only(remote) {
-            // A lone ':' names nothing.
+            // A lone ':' specifies no port.
             Some(Remote::Only) if local == Local::Any => None,
             remote => remote,
         };
@@ -113,7 +113,7 @@ fn remote(text: &str) -> Option<Remote> {
     is_name.then(|| Remote::Name(text.to_owned()))
 }
 
-/// A number without a sign.
+/// Parses a number without a sign.
 fn number(text: &str) -> Option<u16> {
     Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }

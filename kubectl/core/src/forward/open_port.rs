@@ -1,4 +1,4 @@
-//! What `forward` prints of a local port once it is open.
+//! The record that `forward` prints of a local port once it is open.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenPort {
-    /// What is forwarded, such as `svc/db`.
+    /// The target, such as `svc/db`.
     pub target: String,
     /// Port of the target, by its number or its name.
     pub port: String,
@@ -18,7 +18,7 @@ pub struct OpenPort {
     pub addresses: Vec<SocketAddr>,
     /// Pods of the target.
     pub pods: usize,
-    /// Those that take connections now.
+    /// Pods of the target that take connections now.
     pub ready_pods: usize,
 }
 

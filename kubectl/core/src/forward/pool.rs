@@ -1,8 +1,8 @@
-//! The pods behind one local port: which pod a connection is attached to, when an attempt is made again, and when a
+//! The pods behind one local port: selects the pod of a connection, and decides when an attempt is retried and when a
 //! connection is given up.
 //!
 //! A connection goes to the ready pod with the fewest sessions; among those, to the one that was chosen longest ago. A
-//! pod that fails is left out for a while that grows with each failure. A pod that is no longer an endpoint keeps its
+//! pod that fails is left out for a while, which grows with each failure. A pod that is no longer an endpoint keeps its
 //! sessions until it has ended.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,16 +15,16 @@ use super::{
 /// Most attempts to attach one connection.
 const ATTEMPTS: u32 = 8;
 /// Time for which a pod is left out after its first failure. Each further failure doubles the time, up to half of the
-/// longest wait of a connection: so each connection has the time for an attempt.
+/// longest wait of a connection, so that each connection has time for an attempt.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// Time between two looks at a pod that has sessions and is no longer an endpoint.
+/// Interval between two checks of a pod that has sessions and is no longer an endpoint.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
-/// What a connection does next.
+/// The next step of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Attach to this port of this pod.
@@ -33,10 +33,10 @@ pub enum Step {
         pod: PodId,
         /// The port in the pod.
         port: u16,
-        /// When the attempt has failed.
+        /// The time at which the attempt counts as failed.
         until: Duration,
     },
-    /// Ask again at this time, or when the endpoints change.
+    /// Call again at this time, or when the endpoints change.
     Wait(Duration),
     /// Close the connection.
     GiveUp(Refusal),
@@ -46,24 +46,24 @@ pub enum Step {
 struct Pod {
     port: u16,
     is_ready: bool,
-    /// The pod is one of the endpoints.
+    /// Whether the pod is one of the endpoints.
     is_listed: bool,
     has_ended: bool,
     sessions: usize,
     /// Failures since the last success.
     failures: u32,
-    /// The pod is left out until this time.
+    /// The time until which the pod is left out.
     not_before: Duration,
-    /// Number of the choice that this pod was last.
+    /// Number of the last choice of this pod.
     chosen: u64,
-    /// Last look at a pod that is not an endpoint.
+    /// The last check of a pod that is not an endpoint.
     checked: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Session {
     since: Duration,
-    /// The session makes no attempt before this time.
+    /// The time before which the session makes no attempt.
     not_before: Duration,
     attempts: u32,
     pod: Option<PodId>,
@@ -81,7 +81,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Without endpoints. `wait`: longest time from the start of a connection until it is attached to a pod.
+    /// A pool without endpoints. `wait` is the longest time from the start of a connection until it is attached to a
+    /// pod.
     pub fn new(wait: Duration) -> Self {
         Self { wait, pods: BTreeMap::new(), sessions: BTreeMap::new(), opened: 0, choices: 0 }
     }
@@ -94,7 +95,7 @@ impl Pool {
         for endpoint in endpoints {
             let pod = self.pods.entry(endpoint.pod).or_default();
             if endpoint.is_ready && pod.port != endpoint.port {
-                // Failures were those of another port.
+                // The failures were those of another port.
                 (pod.failures, pod.not_before) = (0, Duration::ZERO);
             }
             (pod.port, pod.is_ready, pod.is_listed) = (endpoint.port, endpoint.is_ready, true);
@@ -103,13 +104,13 @@ impl Pool {
         self.forget();
     }
 
-    /// Pods that take new connections, and pods that are known.
+    /// The number of pods that take new connections, and of known pods.
     pub fn counts(&self) -> (usize, usize) {
         let listed = self.pods.values().filter(|pod| pod.is_listed);
         (listed.clone().filter(|pod| pod.is_ready).count(), listed.count())
     }
 
-    /// Sessions, attached or not.
+    /// The number of sessions, attached or not.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
@@ -123,7 +124,7 @@ impl Pool {
         id
     }
 
-    /// What a session that has no pod does next.
+    /// Returns the next step of a session without a pod.
     pub fn next(&mut self, id: SessionId, now: Duration) -> Step {
         let (ready, known) = self.counts();
         let none = Refusal::NoReadyPod { wait: self.wait, ready, known };
@@ -153,7 +154,7 @@ impl Pool {
         Step::Attach { pod: key.clone(), port: pod.port, until: deadline.min(now + self.wait / 2) }
     }
 
-    /// The attempt of a session failed.
+    /// Records that the attempt of a session failed.
     pub fn failed(&mut self, id: SessionId, failure: Failure, now: Duration) {
         let longest = self.wait / 2;
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -172,7 +173,7 @@ impl Pool {
         self.forget();
     }
 
-    /// The pod of a session has answered.
+    /// Records that the pod of a session has answered.
     pub fn answered(&mut self, id: SessionId) {
         let key = self.sessions.get(&id).and_then(|session| session.pod.as_ref());
         if let Some(pod) = key.and_then(|key| self.pods.get_mut(key)) {
@@ -180,7 +181,7 @@ impl Pool {
         }
     }
 
-    /// A session has ended.
+    /// Records that a session has ended.
     pub fn close(&mut self, id: SessionId) {
         let key = self.sessions.remove(&id).and_then(|session| session.pod);
         if let Some(pod) = key.and_then(|key| self.pods.get_mut(&key)) {
@@ -189,8 +190,8 @@ impl Pool {
         self.forget();
     }
 
-    /// Pods that have sessions, are no longer endpoints, and were not looked at lately: they may have ended, or live on
-    /// without the label of the Service.
+    /// Returns the pods that have sessions, are no longer endpoints, and were not checked lately: they may have ended,
+    /// or still run without the label of the Service.
     pub fn suspects(&mut self, now: Duration) -> Vec<PodId> {
         let is_due = |pod: &Pod| pod.checked.is_none_or(|checked| now >= checked + CHECK_EVERY);
         let suspects = self.pods.iter_mut().filter(|(_, pod)| !pod.is_listed && !pod.has_ended && is_due(pod));
@@ -201,7 +202,7 @@ impl Pool {
         keys.collect()
     }
 
-    /// A pod has ended for good.
+    /// Records that a pod has ended for good.
     pub fn ended(&mut self, pod: &PodId) {
         if let Some(pod) = self.pods.get_mut(pod) {
             pod.has_ended = true;
@@ -220,7 +221,7 @@ impl Pool {
     }
 }
 
-/// Time without attempts after so many failures before this one.
+/// The pause before the next attempt, given the number of failures before this one.
 fn backoff(failures: u32, longest: Duration) -> Duration {
     BACKOFF.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(longest)
 }

@@ -1,6 +1,6 @@
-//! What a client has sent before its pod answered, so that another pod can have it.
+//! The bytes that a client has sent before its pod answered, kept for another pod.
 
-/// Most bytes that are kept. A client that sends more before the first answer keeps its pod.
+/// The most bytes that are kept. A client that sends more before the first answer stays with its pod.
 pub const KEPT: usize = 64 << 10;
 
 /// Bytes that no pod is known to have read.
@@ -10,17 +10,17 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// The client has sent these bytes.
+    /// Stores bytes that the client has sent.
     pub fn keep(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Bytes to send to the next pod.
+    /// The bytes to send to the next pod.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes that can be kept on top of those that are.
+    /// The number of further bytes that can be kept.
     pub fn room(&self) -> usize {
         KEPT.saturating_sub(self.bytes.len())
     }

@@ -1,11 +1,11 @@
-//! Counts of connections, and which of them the log mentions.
+//! Counts connections, and decides which of them are logged.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// Time between two lines of the log for one reason.
+/// Interval between two log lines for one reason.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Connections by how they ended.
+/// Connections by their ends.
 #[derive(Debug, Default)]
 pub struct Tally {
     connections: u64,
@@ -16,18 +16,18 @@ pub struct Tally {
 struct Reason {
     count: u64,
     said: Option<Duration>,
-    /// Connections since the last line.
+    /// Connections since the last log line.
     unsaid: u64,
 }
 
 impl Tally {
-    /// A connection has begun.
+    /// Records that a connection has begun.
     pub fn opened(&mut self) {
         self.connections += 1;
     }
 
-    /// A connection was refused or broke. Returns how many for the same reason the log has not mentioned, if it is time
-    /// for a line.
+    /// Records that a connection was refused or broke. If a log line is due, returns the number of connections with
+    /// this reason since the last one.
     pub fn went_wrong(&mut self, reason: &'static str, now: Duration) -> Option<u64> {
         let entry = self.reasons.entry(reason).or_default();
         entry.count += 1;

@@ -1,11 +1,11 @@
-//! What is forwarded: `svc/NAME`, `pod/NAME`, `deploy/NAME` or `pf/NAME`.
+//! Targets of forwarding: `svc/NAME`, `pod/NAME`, `deploy/NAME` or `pf/NAME`.
 
 use std::{fmt, str::FromStr};
 
 /// Most bytes of a name (DNS subdomain).
 const NAME: usize = 253;
 
-/// Kind of what is forwarded.
+/// The kind of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The ready pods of a Service.
@@ -40,7 +40,7 @@ impl Kind {
     }
 }
 
-/// What is forwarded.
+/// The object whose pods are the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Kind of the object.

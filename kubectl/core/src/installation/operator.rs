@@ -36,7 +36,7 @@ impl Operator {
         let container = pod.containers.iter().find(|container| has(container, LEASE))?;
         let name = metadata.name.clone()?;
         let labels = metadata.labels.as_ref();
-        // HOST:PORT, whose host is SERVICE.NAMESPACE.svc.
+        // The address is HOST:PORT, whose host is SERVICE.NAMESPACE.svc.
         let service = value(container, "PORTLANE_OPERATOR").and_then(|address| address.split('.').next());
         Some(Self {
             namespace: metadata.namespace.clone()?,
@@ -51,7 +51,7 @@ impl Operator {
         })
     }
 
-    /// A command of kubectl in the namespace of the operator.
+    /// Formats a command of kubectl in the namespace of the operator.
     pub fn kubectl(&self, words: &str) -> String {
         format!("kubectl --namespace {} {words}", self.namespace)
     }

@@ -1,4 +1,5 @@
-//! The durable listeners of a cluster: the figures of each proxy that tells them, and how the others deliver by status.
+//! The durable listeners of a cluster: the figures of proxies that report them, and the delivery state in status for
+//! the others.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::{
     units::count,
 };
 
-/// How a listener delivers of which no proxy has said it.
+/// The delivery state of a listener that no proxy has reported.
 const UNKNOWN: &str = "Unknown";
 /// The kind of responses about durable listeners.
 const KIND: &str = "LagList";
@@ -23,7 +24,7 @@ const KIND: &str = "LagList";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LagList {
-    /// `LagList`. An older operator answers with another kind, as if sessions were asked for.
+    /// `LagList`. An older operator answers with another kind, as to a request for sessions.
     pub kind: String,
     /// The listeners of each proxy.
     pub items: Vec<Listener>,
@@ -31,13 +32,13 @@ pub struct LagList {
     pub omitted: u64,
     /// Pods whose proxies have not answered, as `NAMESPACE/NAME`.
     pub unanswered: Vec<String>,
-    /// Pods whose proxies cannot tell figures.
+    /// Pods whose proxies are too old to report figures.
     pub older: Vec<String>,
 }
 
-/// Forwards of a place whose durable listeners are asked about.
+/// The forwards of a namespace or of the cluster whose durable listeners are queried.
 pub type Question = (Place, Vec<ObjectKey>);
-/// What the operator answers, or why it does not.
+/// The answer of the operator, or why there is none.
 pub type Answer = Fetched<LagList>;
 
 /// The forwards that have durable listeners.
@@ -46,7 +47,7 @@ pub fn durable(forwards: &[PortForward]) -> Vec<ObjectKey> {
     forwards.iter().filter(is_durable).map(key).collect()
 }
 
-/// The request for a question: several forwards are asked about together.
+/// Returns the request for a question: one request covers all of its forwards.
 pub fn request((place, forwards): &Question) -> Request {
     let sessions = match forwards.as_slice() {
         [forward] => Request::sessions(&Of::Forward(forward.clone()), 0),
@@ -55,7 +56,7 @@ pub fn request((place, forwards): &Question) -> Request {
     sessions.lag()
 }
 
-/// What is asked in place of a question that was refused. Empty: there is no other way, or the answer is one.
+/// Returns the questions to ask in place of a refused one. Empty: there are none, or the question was answered.
 pub fn instead((place, forwards): &Question, answer: &Answer) -> Vec<Question> {
     if forwards.len() < 2 || !matches!(answer, Err(Unknown::Forbidden { .. })) {
         return Vec::new();
@@ -66,8 +67,8 @@ pub fn instead((place, forwards): &Question, answer: &Answer) -> Vec<Question> {
     forwards.iter().map(|forward| (place.clone(), vec![forward.clone()])).collect()
 }
 
-/// The report on the durable listeners of these forwards in each of their proxies. Where no proxy tells figures of a
-/// listener, it is as status has it.
+/// Makes the report on the durable listeners of these forwards in each of their proxies. A listener without figures
+/// from any proxy is shown as in status.
 pub fn of_cluster(forwards: &[PortForward], answers: Vec<Answer>, note: Option<String>) -> Report {
     let mut notes: Vec<String> = note.into_iter().collect();
     let mut told: BTreeMap<String, Vec<Listener>> = BTreeMap::new();
@@ -91,7 +92,7 @@ pub fn of_cluster(forwards: &[PortForward], answers: Vec<Answer>, note: Option<S
             rows.push(listener);
         }
     }
-    // A listener that no proxy runs has no figures, which is no lack of the answers.
+    // A listener that no proxy runs has no figures, so they are not missing from the answers.
     if !notes.is_empty() && untold > 0 {
         notes.push(format!("shown as status has them, without figures: {}", count(untold, "durable listener")));
     }
@@ -100,7 +101,7 @@ pub fn of_cluster(forwards: &[PortForward], answers: Vec<Answer>, note: Option<S
     report(rows, notes)
 }
 
-/// An older operator does not know the request, and answers another one.
+/// Rejects the answer of an older operator, which answers another request because it does not know this one.
 fn understood(answer: Answer) -> Answer {
     answer.and_then(|list| if list.kind == KIND { Ok(list) } else { Err(Unknown::Older) })
 }
@@ -111,7 +112,7 @@ fn notes_of(list: &LagList) -> impl Iterator<Item = String> + use<> {
     [omitted, unanswered(&list.unanswered), older(&list.older)].into_iter().flatten()
 }
 
-/// The durable listeners of a forward, as status has them.
+/// The durable listeners of a forward, as listed in status.
 fn of_status(forward: &PortForward) -> Vec<Listener> {
     let status = forward.status.as_ref();
     let proxies = status.and_then(|status| Some(status.data_plane.as_ref()?.summary.clone()));

@@ -1,4 +1,4 @@
-//! What a reader must know of sessions that were read.
+//! Notes about sessions that were read.
 
 use super::{Of, Reading, SessionList};
 use crate::units::count;
@@ -6,7 +6,7 @@ use crate::units::count;
 /// Most pods or forwards that notes name.
 const NAMED: usize = 5;
 
-/// What a reader must know of sessions that were read: requests that failed, lists that are cut, proxies that did not
+/// Returns the notes about sessions that were read: requests that failed, lists that are cut, proxies that did not
 /// answer. Each note is there once.
 pub fn notes(reading: &[Reading]) -> Vec<String> {
     let mut notes = Vec::new();
@@ -41,18 +41,18 @@ pub fn notes(reading: &[Reading]) -> Vec<String> {
     notes
 }
 
-/// The proxies that have not answered, if any.
+/// Returns the note about proxies that have not answered, if any.
 pub fn unanswered(pods: &[String]) -> Option<String> {
     proxies(pods, "has not answered", "have not answered")
 }
 
-/// The proxies that cannot tell what was asked for, if any.
+/// Returns the note about proxies that are too old for the request, if any.
 pub fn older(pods: &[String]) -> Option<String> {
     let line = proxies(pods, "is too old to report figures", "are too old to report figures")?;
     Some(format!("{line}; kubectl portlane status shows what to upgrade"))
 }
 
-/// What is said of one proxy, or of several.
+/// Formats a note about one proxy, or about several.
 fn proxies(pods: &[String], one: &str, several: &str) -> Option<String> {
     let named = pods.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match pods.len() {

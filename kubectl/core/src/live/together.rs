@@ -1,4 +1,5 @@
-//! The sessions of all forwards of a place from one response, and what to ask for where there is none.
+//! The sessions of all forwards of a namespace or of the cluster from one response, and the requests to send if there
+//! is none.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,18 +8,18 @@ use operator_core::ObjectKey;
 use super::{Of, OfForward, Reading, Request, Session, SessionList};
 use crate::access::{Fetched, Place, Unknown};
 
-/// What follows from the answer to a request for all forwards of a place.
+/// The next step after a request for all forwards of a namespace or of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The forwards have been read.
     Read(Vec<Reading>),
-    /// The user may not see the sessions of all namespaces: each namespace is asked about.
+    /// The user may not see the sessions of all namespaces: each namespace is requested.
     Namespaces(Vec<(Place, Vec<ObjectKey>)>),
-    /// The operator is older, or the user may only see the sessions of certain forwards: each forward is asked about.
+    /// The operator is older, or the user may only see the sessions of certain forwards: each forward is requested.
     Each(Vec<ObjectKey>),
 }
 
-/// What follows from the answer about these forwards of a place.
+/// Decides the next step after the answer about these forwards.
 pub fn next(place: &Place, forwards: Vec<ObjectKey>, answer: Fetched<SessionList>) -> Next {
     match answer {
         Ok(list) => Next::Read(by_forward(forwards, list)),
@@ -37,7 +38,8 @@ pub fn by_namespace(forwards: Vec<ObjectKey>) -> Vec<(Place, Vec<ObjectKey>)> {
     namespaces.into_iter().map(|(name, of)| (Place::Namespace(name), of)).collect()
 }
 
-/// The list of each forward. What is of the place as a whole (rates of pods, silent proxies) is in the first list.
+/// Returns the list of each forward. Figures of all forwards together (rates of pods, silent proxies) are in the first
+/// list.
 fn by_forward(forwards: Vec<ObjectKey>, list: SessionList) -> Vec<Reading> {
     let mut items: HashMap<String, Vec<Session>> = HashMap::new();
     for session in list.items {
@@ -51,7 +53,7 @@ fn by_forward(forwards: Vec<ObjectKey>, list: SessionList) -> Vec<Reading> {
         let of = Of::Forward(forward);
         let Some(known) = known.get(name.as_str()) else {
             let why = match list.omitted_forwards {
-                // The API server has listed it, so the operator hears of it later, or it was deleted since.
+                // The API server has listed the forward: the operator will see it later, or it was deleted since.
                 0 => format!("the operator does not know {}", of.name()),
                 _ => format!("the operator counts the sessions of {} forwards only", list.forwards.len()),
             };

@@ -11,14 +11,14 @@ use crate::{
     rows::{ForwardRow, ListenerRow, Proxies},
 };
 
-/// Why a listener deserves attention.
+/// The reason why a listener deserves attention.
 struct Fault {
     outcome: Outcome,
     reason: String,
     message: String,
 }
 
-/// The row of a forward with these listeners and so many live sessions.
+/// The row of a forward with these listeners and this number of live sessions.
 pub(super) fn of(process: &Process, forward: ObjectKey, ids: &BTreeSet<&ListenerId>, live: u64) -> ForwardRow {
     let faults: Vec<Fault> = ids.iter().filter_map(|id| fault(process, id)).collect();
     let state = |id: &&ListenerId| process.report.listeners.get(*id).map(|report| report.state);
@@ -78,7 +78,7 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
     }
 }
 
-/// What a limit of the namespace does to a listener.
+/// The effect of a limit of the namespace on a listener.
 fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
     match limit {
         ReachedLimit::Tenant => Some(("LimitReached", "it refuses sessions: the limit of its namespace is reached")),
@@ -87,7 +87,7 @@ fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// What happens to the messages of a durable listener, if that deserves attention.
+/// The fate of the messages of a durable listener, if that deserves attention.
 fn undelivered(delivery: Delivery) -> Option<(&'static str, &'static str)> {
     match delivery {
         Delivery::Flowing | Delivery::Unknown => None,
@@ -110,7 +110,7 @@ fn port(listener: &Listener) -> String {
     }
 }
 
-/// Health of backends as status spells it.
+/// Health of backends in the words of status.
 fn health(health: BackendHealth) -> &'static str {
     match health {
         BackendHealth::All => "All",

@@ -1,4 +1,5 @@
-//! The listeners of the page: their states by what proxies report and by status, and their backends with live sessions.
+//! The listeners of the page: their states from reports of proxies and from status, and their backends with live
+//! sessions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +16,7 @@ use crate::{
     top::listed,
 };
 
-/// A listener in a proxy that was asked.
+/// A listener in a proxy that was queried.
 struct Run<'a> {
     pod: &'a ObjectKey,
     config: &'a ProxyConfig,
@@ -29,11 +30,11 @@ struct Live<'a> {
     endpoints: HashMap<&'a str, u64>,
 }
 
-/// What was read, by listener.
+/// The readings of each listener.
 struct Seen<'a> {
     runs: HashMap<&'a str, Vec<Run<'a>>>,
     live: HashMap<&'a str, Live<'a>>,
-    /// Endpoints that can still be listed.
+    /// The number of further endpoints that can be listed.
     room: usize,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn forwards(reading: &Reading, counts: &BTreeMap<String, Counts>) -> 
     all
 }
 
-/// Leaves out listeners beyond the bound, those in order first. Returns how many listeners there are.
+/// Leaves out listeners beyond the bound, healthy ones first. Returns how many listeners there are.
 pub(super) fn bounded(forwards: &mut Vec<Forward>) -> Tally {
     let all = || forwards.iter().flat_map(|forward| &forward.listeners);
     let count = |state: &str| all().filter(|row| row.state == state).count();
@@ -63,7 +64,7 @@ pub(super) fn bounded(forwards: &mut Vec<Forward>) -> Tally {
     let troubled = all().filter(|row| is_troubled(row)).count();
     let tally =
         Tally { all: total, bound: count("Bound"), failed, draining: 0, omitted: total.saturating_sub(LISTENERS) };
-    // Troubled listeners come first, so that the others share what they leave.
+    // Troubled listeners come first, so that the others share the remaining room.
     let (mut troubled, mut usual) = (troubled.min(LISTENERS), LISTENERS.saturating_sub(troubled));
     for forward in forwards.iter_mut() {
         forward.listeners.retain(|row| {
@@ -131,7 +132,7 @@ fn row(
     }
 }
 
-/// The state of a listener: what the proxies report that were asked, or else what status says of the forward.
+/// The state of a listener: from the reports of the proxies that were queried, or else from the forward's status.
 fn state(
     forward: &PortForward,
     summary: &ForwardRow,
@@ -157,7 +158,7 @@ fn state(
     (if held.is_some() && is_everywhere { "Bound" } else { "Pending" }, None)
 }
 
-/// What deserves attention beside the failure of the listener, and the next step.
+/// Problems beside the failure of the listener, and the next step.
 fn note(summary: &ForwardRow, failure: Option<&Failed>) -> Option<String> {
     if summary.outcome == Outcome::Ok {
         return None;
@@ -168,7 +169,7 @@ fn note(summary: &ForwardRow, failure: Option<&Failed>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(": "))
 }
 
-/// The backends of a listener as a proxy should run it.
+/// The backends of a listener in the configuration of a proxy.
 fn from_proxy(run: &Run<'_>, live: &Live<'_>, room: &mut usize) -> Vec<Backend> {
     let entries = run.listener.spec["backends"].as_array().map(Vec::as_slice).unwrap_or_default();
     let backend = |entry: &Value| {
@@ -201,7 +202,7 @@ fn endpoint(address: &str, live: &Live<'_>) -> Endpoint {
     Endpoint { address: address.to_owned(), health: None, live }
 }
 
-/// The backends of a listener as the forward names them.
+/// The backends of a listener in the spec of the forward.
 fn from_spec(forward: &PortForward, listener: &Listener, live: &Live<'_>) -> Vec<Backend> {
     let own = key(forward).namespace;
     let backend = |entry: &crds::Backend| {

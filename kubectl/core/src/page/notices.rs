@@ -1,4 +1,4 @@
-//! The events of the page: those of the cluster about forwards, each occurrence with a number.
+//! The notices of the page: Events of the cluster about forwards, each occurrence with a number.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ use crate::describe::last;
 /// Most notices that the page gets.
 pub const NOTICES: usize = 100;
 
-/// Something that happened.
+/// An occurrence of an Event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
     /// Number of the notice since the page began; later notices have higher numbers.
@@ -23,7 +23,7 @@ pub struct Notice {
     pub event: String,
     /// The forward, as `NAMESPACE/NAME`.
     pub subject: String,
-    /// What happened.
+    /// Message of the event.
     pub message: String,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// Takes what has happened since the last call. An event that occurs again is another notice.
+    /// Takes the Events since the last call. An Event that occurs again is another notice.
     pub(super) fn take(&mut self, events: &[Event]) {
         let about = |event: &&Event| event.involved_object.kind.as_deref() == Some("PortForward");
         let mut timed: Vec<(Option<Timestamp>, &Event)> =

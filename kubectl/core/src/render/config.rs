@@ -6,7 +6,7 @@ use crate::{check::Check, config::Report};
 
 use super::{INDENT, Look, checks, printable};
 
-/// The report as text. A wide one has the addresses of endpoints.
+/// The report as text. A wide report has the addresses of endpoints.
 pub fn config(report: &Report, look: Look) -> String {
     let mut text = format!("{}\n", look.title(&printable(&report.pod)));
     text.push_str(&checks(std::slice::from_ref(&report.proxy), INDENT, look));
@@ -16,7 +16,7 @@ pub fn config(report: &Report, look: Look) -> String {
 }
 
 fn endpoints(report: &Report, look: Look) -> Vec<Check> {
-    // Both are in the order of the names.
+    // Both lists are in the order of the names.
     let sets = report.endpoints.iter().zip(report.config.endpoints.values());
     let check = |(check, set): (&Check, &Value)| {
         let all = set["addresses"].as_array().into_iter().flatten();

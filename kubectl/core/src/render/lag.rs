@@ -24,7 +24,7 @@ const WIDE: [Column<'_>; 7] = [
     ("LANES", 3),
     ("PROXIES", 2),
 ];
-/// Most listeners of which the text says what goes wrong.
+/// Most listeners whose problems the text describes.
 const FAULTY: usize = 10;
 
 /// The report as text. Columns that no listener has are left out.
@@ -43,9 +43,9 @@ pub fn lag(report: &Report, look: Look) -> String {
     text
 }
 
-/// All of them in one line.
+/// The sum of all listeners in one line.
 fn sum(listeners: &[Listener]) -> String {
-    // Several proxies may have one.
+    // Several proxies may run one listener.
     let names: BTreeSet<&str> = listeners.iter().map(|listener| listener.listener.as_str()).collect();
     let all = units::count(names.len() as u64, "durable listener");
     let figures: Vec<&Figures> = listeners.iter().filter_map(|listener| listener.figures.as_ref()).collect();
@@ -59,7 +59,7 @@ fn sum(listeners: &[Listener]) -> String {
     format!("{all}, {least}{} not delivered", units::count(waiting, "message"))
 }
 
-/// Why messages wait, and why others were dropped, of those listeners that have either.
+/// The reasons why messages wait, and why others were dropped, of listeners that have either.
 fn faults(listeners: &[Listener], look: Look) -> String {
     let (mut text, mut beyond) = (String::new(), 0);
     let faulty =
@@ -87,7 +87,7 @@ fn faults(listeners: &[Listener], look: Look) -> String {
 fn faults_of(Listener { delivery, figures, .. }: &Listener) -> Vec<String> {
     let Some(figures) = figures else { return Vec::new() };
     let mut lines = Vec::new();
-    // While messages leave as they come there is nothing to explain: a sink may close a connection that it does not need.
+    // Nothing needs an explanation while messages flow: a sink may close a connection that it does not need.
     if !figures.error.is_empty() && (delivery != "Flowing" || figures.backlog > 0) {
         lines.push(format!("error: {}", figures.error));
     }
@@ -126,7 +126,7 @@ fn oldest(figures: &Figures) -> String {
     }
 }
 
-/// Nothing of a process that does not tell it.
+/// The number of lanes; empty for a process that does not report it.
 fn lanes(figures: &Figures) -> String {
     if figures.lanes == 0 { String::new() } else { figures.lanes.to_string() }
 }

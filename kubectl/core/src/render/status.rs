@@ -13,7 +13,7 @@ use super::{
     text::{Column, fitted, wrapped},
 };
 
-/// The mark of a row says most of READY, which is left out early.
+/// The columns of forwards. READY is left out early, because the mark of a row shows most of it.
 const FORWARD: [Column<'_>; 8] = [
     ("NAMESPACE", 1),
     ("NAME", 0),
@@ -141,7 +141,7 @@ fn backends(listeners: &[ListenerRow]) -> String {
     shown(&words.join(","))
 }
 
-/// The last line: what the report amounts to.
+/// The last line: the overall result.
 fn summary(report: &Report) -> String {
     let failed = |count: usize, one: &str, many: &str| match count {
         0 => None,

@@ -3,7 +3,7 @@
 /// Narrowest column in characters that text is wrapped into: a narrower terminal wraps by itself.
 const NARROWEST: usize = 20;
 
-/// The text, or its start with a mark if it has more characters than `most`.
+/// Returns the text, or its start with a mark if it has more than `most` characters.
 pub(super) fn clipped(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -11,15 +11,15 @@ pub(super) fn clipped(text: &str, most: usize) -> String {
     }
 }
 
-/// The text with spaces up to this width.
+/// Pads the text with spaces up to this width.
 pub(super) fn padded(text: &str, width: usize) -> String {
-    // Not by `format!`, which panics at a width of more than 16 bits: texts of the cluster may be longer.
+    // `format!` panics at a width of more than 16 bits, and texts of the cluster may be longer.
     let missing = width.saturating_sub(text.chars().count());
     format!("{text}{}", " ".repeat(missing))
 }
 
-/// The text in lines that end before `width`. All but the first line begin with `margin` spaces: the caller has written
-/// as many characters in front of the first line.
+/// Wraps the text in lines that end before `width`. All but the first line begin with `margin` spaces: the caller has
+/// written as many characters in front of the first line.
 pub(super) fn wrapped(text: &str, margin: usize, width: Option<usize>) -> String {
     let Some(room) = width.map(|width| width.saturating_sub(margin)).filter(|room| *room >= NARROWEST) else {
         return text.to_owned();
@@ -46,10 +46,10 @@ pub(super) type Column<'a> = (&'a str, u8);
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Room in characters that the text of a last column keeps beside other columns, if it continues on further lines.
+/// Characters that are reserved for the text of a last column beside other columns, if it continues on further lines.
 const FLOW: usize = 12;
 
-/// A column that is shown: its place in the rows, its width in characters, and its rank.
+/// A column that is shown: its index in the rows, its width in characters, and its rank.
 type Shown = (usize, usize, u8);
 
 /// The columns that have text.
@@ -78,8 +78,8 @@ fn narrow(columns: &mut Vec<Shown>, room: usize) {
     }
 }
 
-/// Rows in aligned columns, each behind its mark. A column without any text is left out. No line is wider than `width`:
-/// columns are left out by their rank, and lines that are too long all the same are cut.
+/// Formats rows in aligned columns, each behind its mark. A column without any text is left out. No line is wider than
+/// `width`: columns are left out by their rank, and lines that are still too long are cut.
 pub(super) fn fitted(
     head: &[Column<'_>],
     rows: &[(String, Vec<String>)],
@@ -104,7 +104,7 @@ pub(super) fn fitted(
     text
 }
 
-/// The same, where text of the last column that is too long continues on the lines below.
+/// Like `fitted`, but text of the last column that is too long continues on the lines below.
 pub(super) fn flowing(
     head: &[Column<'_>],
     rows: &[(String, Vec<String>)],
@@ -125,7 +125,7 @@ pub(super) fn flowing(
         for part in broken(&cell(&row, others.len()), room) {
             let cells = columns.iter().map(|(at, ..)| cell(&row, *at)).chain([part]).collect();
             lines.push((std::mem::replace(&mut mark, " ".to_owned()), cells));
-            // The lines below have only the text.
+            // The lines below have only the text of the last column.
             row.clear();
         }
     }
@@ -133,7 +133,7 @@ pub(super) fn flowing(
     fitted(&titles.chain([(*title, 0)]).collect::<Vec<_>>(), &lines, indent, Some(width))
 }
 
-/// The text in lines of no more than `room` characters, which end between two words where they can.
+/// Breaks the text into lines of at most `room` characters, between two words where possible.
 fn broken(text: &str, room: usize) -> Vec<String> {
     let room = room.max(1);
     let mut lines = vec![String::new()];

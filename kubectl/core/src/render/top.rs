@@ -15,7 +15,7 @@ use super::{
     text::{Column, fitted},
 };
 
-/// The columns, and what rows are sorted by in each. The name is last: a narrow terminal cuts its end.
+/// The columns, with the order of the rows that each stands for. The name is last: a narrow terminal cuts its end.
 const COLUMNS: [(Sort, Column<'_>); 5] = [
     (Sort::Sessions, ("SESSIONS", 0)),
     (Sort::New, ("NEW/S", 2)),
@@ -23,7 +23,7 @@ const COLUMNS: [(Sort, Column<'_>); 5] = [
     (Sort::Health, ("HEALTH", 3)),
     (Sort::Name, ("", 0)),
 ];
-/// Lowest terminal in lines that has room for the help.
+/// The least height of a terminal, in lines, that has room for the help.
 const HELPED: usize = 3;
 
 /// The report as text.
@@ -33,8 +33,8 @@ pub fn top(report: &Report, look: Look) -> String {
     format!("{}\n{sections}{}", total(report, look), notes(&report.notes, look))
 }
 
-/// The report as a screen of so many lines: the total, as many of the other lines as there is room for, and the keys.
-/// Also says how many lines there are to scroll.
+/// Formats the report as a screen of this height: the total, as many of the other lines as there is room for, and the
+/// keys. Also returns how many lines there are to scroll.
 pub fn top_screen(report: &Report, view: View, look: Look, height: usize) -> (String, Extent) {
     let lines = lines(report, view, look);
     let is_helped = height >= HELPED;
@@ -63,7 +63,7 @@ pub fn top_screen(report: &Report, view: View, look: Look, height: usize) -> (St
 /// A line that can be scrolled.
 struct Line {
     text: String,
-    /// Of a row: where the titles of its columns are.
+    /// For a row, the index of the line with the titles of its columns.
     titles: Option<usize>,
 }
 
@@ -100,7 +100,7 @@ fn help(view: View, extent: Extent, look: Look) -> String {
     look.paint(Style::new().dimmed(), &cut(&keys, look))
 }
 
-/// The start of a line that fits.
+/// The part of a line that fits.
 fn cut(line: &str, look: Look) -> String {
     line.chars().take(look.width.unwrap_or(usize::MAX)).collect()
 }

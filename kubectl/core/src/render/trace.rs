@@ -8,7 +8,7 @@ use super::{INDENT, Look, checks, printable};
 pub fn trace(report: &Report, look: Look) -> String {
     let title = format!("{} from pod {}", printable(&report.listener), printable(&report.from));
     let mut text = format!("{}\n", look.title(&title));
-    // One list, so that the details are aligned.
+    // The checks are in one list, so that the details are aligned.
     let width = report.steps.iter().map(|step| step.check.name.len()).max().unwrap_or(0);
     for step in &report.steps {
         let mut check = step.check.clone();

@@ -23,7 +23,7 @@ pub struct AgentRow {
     pub ready: String,
     /// Reason of the condition `Ready`.
     pub reason: String,
-    /// The conditions that are not true. Of an agent that is ready and deserves attention: why.
+    /// The conditions that are not true; if the agent is ready but deserves attention, the reason.
     pub message: String,
     /// The next step, if there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,14 +65,15 @@ pub fn agent(agent: &ForwardAgent) -> AgentRow {
     }
 }
 
-/// The conditions that are not true, without those that follow from another.
+/// The conditions that are not true, without those that follow from another one.
 fn unmet(status: &ForwardAgentStatus) -> Vec<String> {
     let found = PARTS.iter().filter_map(|type_| condition(&status.conditions, type_));
     let unmet = found.filter(|found| found.status != "True" && found.reason != "NotAccepted");
     unmet.map(in_words).collect()
 }
 
-/// What deserves attention although `Ready` is true: one instance that is connected to one proxy is enough for it.
+/// Problems that deserve attention although `Ready` is true: one instance that is connected to one proxy is enough for
+/// `Ready`.
 fn concerns(status: &ForwardAgentStatus) -> Vec<String> {
     let is_suspended = condition(&status.conditions, "Ready").is_some_and(|ready| ready.reason == "Suspended");
     if is_suspended {
@@ -87,7 +88,8 @@ fn concerns(status: &ForwardAgentStatus) -> Vec<String> {
     enrolled.map(in_words).into_iter().chain(instances).collect()
 }
 
-/// An instance is connected to fewer of these than there are, if `connected` is no such fraction as 3/3.
+/// Describes an instance that is connected to too few proxies or sidecars; `None` if `connected` is a fraction such as
+/// 3/3.
 fn lacks(instance: &str, connected: &str, to: &str) -> Option<String> {
     let (some, all) = connected.split_once('/').filter(|(some, all)| some != all)?;
     Some(format!("instance {instance} is connected to {some} of {all} {to}"))

@@ -1,4 +1,4 @@
-//! The sessions of forwards: whose numbers `status` reads, and what a reader must know of them.
+//! The sessions of forwards: selects the forwards to query, and makes the notes about the results.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,7 +17,7 @@ use crate::{
 const COUNTED: usize = 100;
 
 /// The forwards whose sessions are worth a request: those on which an operator has reported, unless no operator serves
-/// the live API. A user who may not see operators may see sessions.
+/// the live API. A user who may not see operators may still see sessions.
 pub fn counted(operators: &[OperatorFacts], forwards: &Fetched<Listed<PortForward>>) -> Vec<Of> {
     if !operators.is_empty() && operators.iter().all(|facts| !facts.operator.serves_live) {
         return Vec::new();
@@ -27,7 +27,7 @@ pub fn counted(operators: &[OperatorFacts], forwards: &Fetched<Listed<PortForwar
     reported.take(COUNTED).map(|forward| Of::Forward(key(forward))).collect()
 }
 
-/// Number of sessions by forward, of those that were read.
+/// Number of sessions by forward, as far as they were read.
 pub(super) fn totals(readings: &[Reading]) -> HashMap<&ObjectKey, u64> {
     let counts = readings.iter().filter_map(|(of, read)| match (of, read) {
         (Of::Forward(key), Ok(list)) => Some((key, list.total)),
@@ -36,19 +36,19 @@ pub(super) fn totals(readings: &[Reading]) -> HashMap<&ObjectKey, u64> {
     counts.collect()
 }
 
-/// Why numbers are missing or too low. Each note is there once.
+/// Returns the notes about numbers that are missing or too low, each once.
 pub(super) fn notes(
     operators: &[OperatorFacts],
     forwards: &Fetched<Listed<PortForward>>,
     readings: &[Reading],
 ) -> BTreeSet<String> {
-    // Of several operators, nobody knows which one serves the API and the forward.
+    // With several operators, it is unknown which one serves the API and the forward.
     if !matches!(operators, [only] if only.operator.serves_live) {
         return BTreeSet::new();
     }
     let note = |(_, read): &Reading| match read {
         Ok(list) => unanswered(&list.unanswered),
-        // The check of the live API says so.
+        // The check of the live API reports this.
         Err(Unknown::NotInstalled) => None,
         Err(Unknown::NoLeader { message }) => {
             Some(format!("the live API has no leader of the operator to answer ({message}): see the checks above"))

@@ -1,10 +1,10 @@
-//! The view of `top` on a terminal: what a key does to it, and which lines of the report it shows.
+//! The view of `top` on a terminal: the effects of keys, and the lines of the report that are shown.
 
 use std::{cmp::Ordering, ops::Range};
 
 use super::{Row, order};
 
-/// What the rows are sorted by. Rows that are equal in that are in the order of [`Sort::Sessions`].
+/// The order of the rows. Rows that are equal in this order are in that of [`Sort::Sessions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
     /// Most sessions first.
@@ -14,7 +14,7 @@ pub enum Sort {
     New,
     /// Most bytes a second first.
     Bytes,
-    /// Those that need attention first.
+    /// Rows that need attention first.
     Health,
     /// By name.
     Name,
@@ -32,7 +32,7 @@ impl Sort {
         }
     }
 
-    /// The order by the column to the right; the first one behind the last.
+    /// The order by the column to the right, which wraps to the first.
     fn right(self) -> Self {
         match self {
             Self::Sessions => Self::New,
@@ -43,7 +43,7 @@ impl Sort {
         }
     }
 
-    /// The order by the column to the left; the last one before the first.
+    /// The order by the column to the left, which wraps to the last.
     fn left(self) -> Self {
         match self {
             Self::Sessions => Self::Name,
@@ -57,7 +57,7 @@ impl Sort {
     fn compare(self, a: &Row, b: &Row) -> Ordering {
         let first = match self {
             Self::Sessions => Ordering::Equal,
-            // A rate that is not known comes last.
+            // Unknown rates come last.
             Self::New => b.load.new_per_second.cmp(&a.load.new_per_second),
             Self::Bytes => b.load.bytes_per_second.cmp(&a.load.bytes_per_second),
             Self::Health => b.outcome.cmp(&a.outcome).then_with(|| a.health.cmp(&b.health)),
@@ -88,7 +88,7 @@ pub enum Key {
     SortLeft,
 }
 
-/// How many lines there are, and how many of them the terminal has room for.
+/// The number of lines, and of those that fit on the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// Lines that can be scrolled.
@@ -104,17 +104,17 @@ impl Extent {
     }
 }
 
-/// The order of the rows, and the place that is shown.
+/// The order of the rows, and the scroll position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// What the rows are sorted by.
+    /// The order of the rows.
     pub sort: Sort,
-    /// The first line that is shown, if there are as many.
+    /// The first line that is shown, if there are enough.
     first: usize,
 }
 
 impl View {
-    /// The view after a key. Another order is shown from its start.
+    /// The view after a key. A new order is shown from its start.
     #[must_use]
     pub fn press(self, key: Key, extent: Extent) -> Self {
         let (last, page) = (extent.last(), extent.room.saturating_sub(1).max(1));

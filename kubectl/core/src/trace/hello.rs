@@ -1,22 +1,22 @@
-//! The `ClientHello` that `trace` sends to a TLS listener: the proxy chooses a listener by its server name, and the
+//! The `ClientHello` that `trace` sends to a TLS listener: the proxy selects a listener by its server name, and the
 //! backend answers it with a `ServerHello` or an alert (RFC 5246, sections 6.2.1 and 7.4.1.2).
 
 use crds::{Listener, Protocol};
 
-/// Cipher suites of TLS 1.2 that servers have: ECDHE with AES-GCM and `ChaCha20`, then RSA with AES-GCM. A server of TLS
-/// 1.3 alone answers with an alert, which is an answer too.
+/// Common cipher suites of TLS 1.2: ECDHE with AES-GCM and `ChaCha20`, then RSA with AES-GCM. A server that supports
+/// only TLS 1.3 answers with an alert, which is an answer too.
 const SUITES: [u8; 14] = [0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x2c, 0xc0, 0x30, 0xcc, 0xa9, 0xcc, 0xa8, 0x00, 0x9c];
-/// x25519, secp256r1 and secp384r1.
+/// The groups x25519, secp256r1 and secp384r1.
 const GROUPS: [u8; 6] = [0x00, 0x1d, 0x00, 0x17, 0x00, 0x18];
-/// Uncompressed points.
+/// The point format: uncompressed points.
 const POINTS: [u8; 2] = [1, 0];
-/// ECDSA, RSA-PSS and RSA with SHA-256 and SHA-384.
+/// The signature algorithms ECDSA, RSA-PSS and RSA with SHA-256 and SHA-384.
 const SIGNATURES: [u8; 12] = [0x04, 0x03, 0x08, 0x04, 0x04, 0x01, 0x05, 0x03, 0x08, 0x05, 0x05, 0x01];
 /// The label that stands for `*` in a name.
 const LABEL: &str = "trace";
 
-/// What a client of this listener sends first: a `ClientHello` for one of its names to a TLS listener, and nothing to
-/// others.
+/// Returns the first bytes of a client of this listener: a `ClientHello` for one of its names to a TLS listener, and
+/// nothing to others.
 pub fn hello(listener: &Listener) -> Vec<u8> {
     let names = listener.tls.iter().flat_map(|tls| &tls.hostnames).map(|name| name.0.as_str());
     let exact = names.clone().find(|name| !name.starts_with('*'));
@@ -45,7 +45,7 @@ fn extension(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[0, kind][..], &prefixed(content)].concat()
 }
 
-/// Bytes behind their length. All are shorter than 64 KiB: a name has at most 253 bytes.
+/// Prefixes bytes with their length. All are shorter than 64 KiB: a name has at most 253 bytes.
 fn prefixed(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes()[..], bytes].concat()

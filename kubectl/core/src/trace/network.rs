@@ -1,4 +1,4 @@
-//! What stands between a client and a proxy: `NetworkPolicies` and `spec.access`.
+//! The restrictions between a client and a proxy: `NetworkPolicies` and `spec.access`.
 
 use std::net::IpAddr;
 
@@ -18,15 +18,15 @@ use crate::{
 
 use super::Facts;
 
-/// Which way a policy restricts.
+/// The direction of traffic that a policy restricts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Ingress,
     Egress,
 }
 
-/// The policies that select the client or the proxies. Their rules are not judged: who enforces them is a matter of the
-/// cluster, and some of what they match is not in any object.
+/// The policies that select the client or the proxies. Their rules are not judged: the cluster decides what enforces
+/// them, and they may match on facts that are in no object.
 pub(super) fn policies(facts: &Facts) -> Step {
     const NAME: &str = "policies";
     let mut checks: Vec<Check> = facts
@@ -134,7 +134,7 @@ fn by_header(facts: &Facts) -> &'static str {
     }
 }
 
-/// Why `spec.access` refuses an address, as a proxy decides it.
+/// Returns why `spec.access` refuses an address, by the rules of a proxy.
 pub(super) fn refusal(forward: &PortForward, ip: IpAddr) -> Option<String> {
     let access = forward.spec.access.as_ref()?;
     let has = |cidr: &&crds::Cidr| cidr.0.parse::<IpNet>().is_ok_and(|network| network.contains(&ip));

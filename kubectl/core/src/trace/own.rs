@@ -1,5 +1,5 @@
-//! Which session belongs to the connection that `trace` opens: in the pod of a sidecar, other clients come from loopback
-//! too.
+//! Finds the session that belongs to the connection that `trace` opens: in the pod of a sidecar, other clients come
+//! from loopback too.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
@@ -12,18 +12,18 @@ use crate::{
     placement::{gateway, key},
 };
 
-/// What a search for one session has found.
+/// The result of a search for one session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found<T> {
     /// No session matches.
     Nothing,
-    /// The session; or one of several that ended in the same way, so that their difference does not matter.
+    /// The session, or one of several that ended in the same way, so that their difference does not matter.
     One(T),
     /// This many sessions match or may match, and lead to different conclusions.
     Several(u64),
 }
 
-/// What is known of the connection.
+/// The known facts about the connection.
 #[derive(Clone, Debug)]
 pub struct Own {
     forward: ObjectKey,
@@ -31,31 +31,31 @@ pub struct Own {
     pod: ObjectKey,
     /// Bytes that this program sends.
     sent: u64,
-    /// Other clients connect from inside the pod too.
+    /// Whether other clients connect from inside the pod too.
     is_shared: bool,
-    /// Sessions that were there before the connection, by their names.
+    /// Names of sessions that are older than the connection.
     before: BTreeSet<String>,
 }
 
 impl Own {
     /// A connection to a listener of a forward in the proxy of a pod, over which `sent` bytes are sent.
     pub fn new(forward: &PortForward, listener: &str, pod: ObjectKey, sent: u64) -> Self {
-        // Nothing but the proxy runs in the pod of a gateway.
+        // Only the proxy runs in the pod of a gateway.
         let is_shared = gateway(forward).is_none();
         Self { forward: key(forward), listener: listener.to_owned(), pod, sent, is_shared, before: BTreeSet::new() }
     }
 
-    /// The sessions of this list are not the connection's: the list is older than the connection.
+    /// Excludes the sessions of this list, which is older than the connection.
     pub fn exclude_sessions(&mut self, list: &SessionList) {
         self.before.extend(list.items.iter().map(name_of_session));
     }
 
-    /// The records are not about the connection: they are older than the connection.
+    /// Excludes these records, which are older than the connection.
     pub fn exclude_records(&mut self, records: &[Record]) {
         self.before.extend(records.iter().map(name_of_record));
     }
 
-    /// The session of the connection among live ones. Its age in seconds is one of `ages`.
+    /// Finds the session of the connection among live ones. Its age in seconds is one of `ages`.
     pub fn session(&self, list: &SessionList, ages: &RangeInclusive<u64>) -> Found<Box<Session>> {
         let (pod, id) = (self.pod.to_string(), format!("{}/{}", self.forward, self.listener));
         let is_own = |it: &&Session| {
@@ -67,7 +67,7 @@ impl Own {
                 && !self.before.contains(&name_of_session(it))
         };
         let found: Vec<&Session> = list.items.iter().filter(is_own).collect();
-        // One of those that are not listed may be the connection's.
+        // One of the sessions that are not listed may be the connection's.
         let unlisted = if self.is_shared { list.total.saturating_sub(count(list.items.len())) } else { 0 };
         if !found.is_empty() && unlisted > 0 {
             return Found::Several(count(found.len()).saturating_add(unlisted));
@@ -76,7 +76,7 @@ impl Own {
         only(found, |a, b| goal(a) == goal(b)).map(|it| Box::new(it.clone()))
     }
 
-    /// The last record about the connection. Its session is no older than `longest`.
+    /// Finds the last record about the connection. Its session is no older than `longest`.
     pub fn record(&self, records: Vec<Record>, longest: Duration) -> Found<Record> {
         let is_own = |it: &Record| {
             it.is_from_inside(&self.listener)
@@ -105,7 +105,7 @@ impl<T> Found<T> {
     }
 }
 
-/// The first of these, if the others lead to the same conclusion.
+/// Returns the first of these, if the others lead to the same conclusion.
 fn only<T>(found: Vec<T>, is_same: impl Fn(&T, &T) -> bool) -> Found<T> {
     let number = count(found.len());
     let mut rest = found.into_iter();
@@ -117,7 +117,7 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// The id of a session; that of an older proxy is its client's address.
+/// The id of a session; for an older proxy, the address of its client.
 fn name_of_session(session: &Session) -> String {
     session.session.clone().unwrap_or_else(|| session.client.clone())
 }

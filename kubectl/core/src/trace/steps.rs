@@ -1,4 +1,4 @@
-//! The steps of a connection except for the network between: client, address, listener, connection, backend.
+//! The steps of a connection except for the network in between: client, address, listener, connection, backend.
 
 use crds::{Bind, OnLimit};
 use k8s_openapi::api::core::v1::Pod;
@@ -49,7 +49,7 @@ fn address_of(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.pod_ip.as_deref()
 }
 
-/// What the client connects to.
+/// The address to which the client connects.
 pub(super) fn address(facts: &Facts) -> Step {
     const NAME: &str = "address";
     let port = facts.port().map_or_else(|| "its port".to_owned(), |port| format!("port {port}"));
@@ -120,7 +120,7 @@ pub(super) fn listener(facts: &Facts) -> Step {
     Step { check: Check::new(NAME, outcome, detail), items: rejected }
 }
 
-/// The connection into a proxy, and what it led to if the proxy took it.
+/// The connection into a proxy, and its result if the proxy accepted it.
 pub(super) fn probe(facts: &Facts) -> (Step, Option<Step>) {
     const NAME: &str = "connection";
     let connected = |target: &Target| {
@@ -170,7 +170,7 @@ fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
     }
 }
 
-/// Other clients of the pod connected at the same time.
+/// The check if other clients of the pod connected at the same time.
 fn unsure(what: &str, number: u64) -> Check {
     let detail = format!("{number} {what}s of clients inside the pod match this connection, and they differ");
     Check::new(BACKEND, Outcome::Unknown, detail).hint("repeat the command while fewer clients of the pod connect")
