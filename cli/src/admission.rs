@@ -1,4 +1,4 @@
-//! Admission as by an API server: the schema and the CEL rules of the CRDs, evaluated offline.
+//! Offline admission with the rules of an API server: the schema and the CEL rules of the CRDs.
 
 mod autoscaler;
 mod hints;
@@ -34,9 +34,9 @@ struct Kind {
 pub(crate) enum Admitted {
     /// A valid object of the API group.
     Object(Box<Object>),
-    /// An object of another API group, of this kind, which is ignored.
+    /// An object of another API group, with its kind; it is ignored.
     Other(String),
-    /// A namespace with its labels, which gateways may select by.
+    /// A namespace with its labels, by which gateways may select it.
     Namespace(String, BTreeMap<String, String>),
     /// The document is refused.
     Refused(Vec<Problem>),
@@ -49,16 +49,16 @@ pub(crate) struct Object {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) place: Place,
-    /// The object without the nulls that an API server drops, and without status.
+    /// The object without status, and without the nulls that an API server drops.
     pub(crate) value: Value,
     /// Line of each field.
     pub(crate) lines: Lines,
-    /// What an API server admits, and what will not work.
+    /// Warnings about parts that an API server admits, but that will not work.
     pub(crate) warnings: Vec<Problem>,
 }
 
 impl Object {
-    /// `kind namespace/name`.
+    /// Formats the identity as `kind namespace/name`.
     pub(crate) fn identity(&self) -> String {
         format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
@@ -141,7 +141,7 @@ impl Admission {
         Admitted::Refused(problems.collect())
     }
 
-    /// An object of another API group, or the message for a misspelt one of ours.
+    /// Reads an object of another API group; an error if its group is a misspelling of Portlane's.
     fn of_another_group(
         &self,
         group: &str,
@@ -167,7 +167,7 @@ impl Admission {
         format!("unknown kind {kind} of {api_version}; {meant}this release supports {kinds} of {group}/{version}")
     }
 
-    /// The words for a kind of another API group. A kind that has the name of one of ours is easily taken for it.
+    /// Describes a kind of another API group. A kind that has the name of one of Portlane's is easily confused with it.
     fn other(&self, kind: &str, api_version: &str) -> String {
         if self.kinds.contains_key(kind) { format!("{kind} of {api_version}") } else { kind.to_owned() }
     }
@@ -188,7 +188,7 @@ impl Admission {
             return problems;
         }
         if let Err(errors) = self.validator.validate_compiled(&kind.rules, value, None) {
-            // An invalid name breaks the stricter rule for names of our objects too: one mistake.
+            // An invalid name violates the stricter rule for names of Portlane's objects too, but is one mistake.
             let is_named = problems.iter().any(|(field, _)| field == "metadata.name");
             let errors = errors.into_vec().into_iter().map(|error| (error.field_path, error.message));
             problems.extend(errors.filter(|(_, message)| !(is_named && message.starts_with("metadata.name must"))));
@@ -198,7 +198,7 @@ impl Admission {
     }
 }
 
-/// The field that stands for a missing `apiVersion` or `kind`, if any, and the message.
+/// The field that was probably meant as the missing `apiVersion` or `kind`, if any, and the message.
 fn not_a_manifest(value: &Value) -> (String, String) {
     let Some(fields) = value.as_object() else {
         let why = if value.is_array() {
@@ -217,7 +217,7 @@ fn not_a_manifest(value: &Value) -> (String, String) {
     (String::new(), "is not a Kubernetes manifest: apiVersion and kind are required".to_owned())
 }
 
-/// Why a `List` was not read as its items, if the document is one: the field and the message.
+/// Why a `List` was not read as its items: the field and the message; `None` if the document is not a `List`.
 fn unread_list(api_version: &str, kind: &str, value: &Value) -> Option<(String, String)> {
     let fields = value.as_object().filter(|_| (api_version, kind) == ("v1", "List"))?;
     let misspelt = || fields.keys().find(|name| spelling::closest(name, ["items"]).is_some());
@@ -233,7 +233,7 @@ fn unread_list(api_version: &str, kind: &str, value: &Value) -> Option<(String, 
     Some((field.to_owned(), message.to_owned()))
 }
 
-/// A field at the root that stands for the missing metadata: one mistake, which is reported once.
+/// A field at the root that was probably meant as the missing metadata. It is one mistake, which is reported once.
 fn misspelt_metadata(value: &Value) -> Option<(String, String)> {
     let mut names = value.as_object().filter(|fields| !fields.contains_key("metadata"))?.keys();
     let misspelt = names.find(|name| spelling::closest(name, ["metadata"]).is_some())?;
@@ -246,7 +246,7 @@ const TIMES: [&str; 2] = ["creationTimestamp", "deletionTimestamp"];
 /// Deserialises the object, which finds problems that the checks before missed.
 fn typed(kind: &str, value: &Value) -> Vec<(String, String)> {
     let Err(error) = read_without(kind, value, &[]) else { return Vec::new() };
-    // The error of a time does not name the field.
+    // The error about a time does not name the field.
     let is_wrong = |time: &&str| {
         let others: Vec<&str> = TIMES.into_iter().filter(|other| other != time).collect();
         read_without(kind, value, &others).is_err()

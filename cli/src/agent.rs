@@ -1,4 +1,5 @@
-//! `portlane agent`: dials a tunnel server from a machine that nobody reaches, and connects its streams to targets there.
+//! `portlane agent`: dials a tunnel server from a machine that accepts no connections from outside, and connects its
+//! streams to targets there.
 //!
 //! ```text
 //! options, variables, file ─▶ Settings ─▶ Member: folder or join string ─▶ tunnel::agent ─▶ Teller: log and counts
@@ -52,18 +53,18 @@ use self::{
 };
 use crate::complain;
 
-/// Lines that wait for the output.
+/// The most lines that wait for the output.
 const QUEUE: usize = 1024;
-/// Endpoints at once: of a larger fleet, some pods have no connection.
+/// The most endpoints at a time: of a larger fleet, some pods have no connection.
 const ENDPOINTS: usize = 32;
 /// Time to connect to an endpoint, and to a target.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Time for an answer to a join string, and to a renewal.
 const ENROL_WITHIN: Duration = Duration::from_secs(20);
-/// How often the clock is looked at, which may jump while the machine sleeps.
+/// Interval between two reads of the clock, which may jump while the machine sleeps.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Runs until a signal asks for the end, and then until streams have ended or their time is over.
+/// Runs until a signal ends it, and then until streams have ended or their time is over.
 pub(crate) fn run(args: &Agent) -> ExitCode {
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,18 +81,18 @@ fn start(args: &Agent) -> Result<(), Error> {
     let settings = Settings::new(&args.options, &file, variable, &host)?;
     let join = settings.join.as_ref().map(Join::read).transpose()?;
     let format = if settings.log == Log::Json { LogFormat::Json } else { LogFormat::text() };
-    // Each stream and flow is a file: with as many as a process has at first, a client that opens some in one session
-    // keeps the agent from its connections to others.
+    // Each stream and flow takes a file descriptor: with the default limit of a process, a client that opens many in
+    // one session would block the agent's connections to others.
     drop(files::of_process());
     let guard = Lives::new(Clock::start()).guard("log");
     let (log, writer) = Notices::start(format, Level::Info, QUEUE, Box::new(io::stdout()), guard)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     let served = tasks.block_on(&runtime, Box::pin(serve(settings, join, log)));
-    // The tasks have the log.
+    // The tasks hold the log.
     drop(tasks);
     writer.finish();
-    // A name may still be looked up, which nobody waits for.
+    // A lookup of a name may still run, but its result is not needed.
     runtime.shutdown_background();
     served
 }
@@ -116,8 +117,7 @@ async fn serve(settings: Settings, join: Option<Secret>, log: Notices) -> Result
     let (stop, stopped) = watch::channel(false);
     let observer: Observer = Rc::new(move |event: &tunnel_agent::Event<'_>| teller.tell(event));
     let mut agent = pin!(run_observed(told(settings, member), tls, boot()?, stopped, observer));
-    // The first signal asks for the end, the second one resets the streams that are left, and the third one waits for
-    // nothing.
+    // The first signal begins the drain, the second one resets the remaining streams, and the third one exits at once.
     for _ in 0..2 {
         select! {
             () = &mut agent => return Ok(()),
@@ -132,7 +132,7 @@ async fn serve(settings: Settings, join: Option<Secret>, log: Notices) -> Result
     Ok(())
 }
 
-/// Says what streams may lead to.
+/// Logs the targets that streams may reach.
 fn announce(settings: &Settings, log: &Notices) {
     let entries: Vec<String> = settings.allow.entries().iter().map(ToString::to_string).collect();
     let instance = settings.instance.as_str();
@@ -152,7 +152,7 @@ fn renew(member: &Member, tls: AgentTls, teller: Rc<Teller>) -> impl Future<Outp
     async move { renewal.run_observed(&tls, enrolled, |renewed| teller.renewed(renewed)).await }
 }
 
-/// The settings of the agent of the tunnels.
+/// Converts the settings for the agent in the tunnel crate.
 fn told(settings: Settings, member: Member) -> tunnel_agent::Settings {
     tunnel_agent::Settings {
         addresses: member.addresses,
@@ -169,24 +169,24 @@ fn told(settings: Settings, member: Member) -> tunnel_agent::Settings {
     }
 }
 
-/// A variable of the environment.
+/// Reads a variable of the environment.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name)
 }
 
-/// A name for this run.
+/// Generates a name for this run.
 fn boot() -> io::Result<Boot> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(Boot(bytes))
 }
 
-/// From 0 up to, but not including, 1.
+/// Returns a random number from 0 up to, but not including, 1.
 fn chance() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
 }
 
-/// The signals that ask for the end.
+/// The signals that end the agent.
 struct Signals {
     term: Signal,
     interrupt: Signal,
@@ -197,7 +197,7 @@ impl Signals {
         Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&mut self) {
         select! {
             _ = self.term.recv() => {}

@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// The arguments of this process; ends it with a message if they make no sense, each or together.
+    /// Reads the arguments of this process. Ends the process with a message if they are invalid, each or together.
     pub(crate) fn read() -> Self {
         let parsed = Self::with_cluster_verbs().try_get_matches();
         let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
@@ -41,7 +41,8 @@ impl Cli {
         cli
     }
 
-    /// The command line, with the verbs that only the plugin has: for help, completion, and guesses which verb was meant.
+    /// The command line with the verbs that only the plugin has: for help, completion, and suggestions for misspelt
+    /// verbs.
     pub(crate) fn with_cluster_verbs() -> clap::Command {
         let stub = |verb: &'static str| {
             clap::Command::new(verb).about(format!("In a cluster: kubectl portlane {verb}")).disable_help_flag(true)
@@ -49,7 +50,7 @@ impl Cli {
         Self::command().subcommands(CLUSTER_VERBS.map(stub))
     }
 
-    /// What arguments that are valid one by one do wrong together.
+    /// Describes a conflict between arguments that are valid one by one.
     fn flaw(&self) -> Option<String> {
         match &self.command {
             Command::Run(run) => run.flaw(),
@@ -60,7 +61,7 @@ impl Cli {
     }
 }
 
-/// What to use instead of an option that names a cluster.
+/// Suggests a replacement for an option that names a cluster.
 fn cluster_hint(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
     let is_of_a_cluster = error.kind() == ErrorKind::UnknownArgument && CLUSTER_OPTIONS.contains(&argument.as_str());
@@ -104,7 +105,7 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     #[command(after_help = letters::EXAMPLES)]
     Letters(letters::Letters),
     /// Print a completion script for a shell.
-    // The plugin of kubectl has the word in the singular, as kubectl does.
+    // The plugin has this command in the singular, as kubectl does.
     #[command(alias = "completion", after_help = "Example:\n  source <(portlane completions bash)")]
     Completions {
         /// Shell to generate the script for.

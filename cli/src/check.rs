@@ -88,8 +88,8 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Fails if the manifests have no `PortForward`. One that is suspended or that `--only` leaves out is one, and a problem
-/// or a file that is absent just now may hide one.
+/// Fails if the manifests have no `PortForward`. A `PortForward` that is suspended or left out by `--only` counts, and
+/// a problem or a temporarily absent file may hide one.
 pub(crate) fn require_forward(
     verb: &'static str,
     store: &Store,

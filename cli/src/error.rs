@@ -1,4 +1,4 @@
-//! Why a command failed.
+//! The failures of a command.
 
 use std::{
     io,
@@ -8,34 +8,34 @@ use std::{
 
 use crate::store::LeftOut;
 
-/// Failure of a command, as opposed to problems in the manifests.
+/// The failure of a command, as opposed to problems in the manifests.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A path on the command line cannot be read.
     #[error("cannot read {0}")]
     Files(String, #[source] io::Error),
-    /// The only sources cannot change later, and no listener of theirs can run.
+    /// No source can change later, and none of the listeners can run.
     #[error("no listener of the input can run, and the input cannot change: nothing to run")]
     NothingToRun,
-    /// `--print` without a forward.
+    /// `--print` was given without a forward.
     #[error(
         "--print shows the manifests of forwards on the command line, such as 5432:db.example.com:5432, and there is none"
     )]
     NothingToPrint,
-    /// The manifests have no object that the command is about.
+    /// The manifests have no object for the command.
     #[error(
         "no {wanted} in {paths}: nothing to {verb}{}; name a file or folder that has one, or a forward such as \
          5432:db.example.com:5432",
         .left_out.as_ref().map(|line| format!("; {line}")).unwrap_or_default()
     )]
     Nothing {
-        /// What the command does.
+        /// The verb of the command.
         verb: &'static str,
-        /// Kinds that would be something.
+        /// Kinds of objects for the command.
         wanted: &'static str,
-        /// Where they were looked for.
+        /// The paths that were searched.
         paths: String,
-        /// What the paths have instead.
+        /// Other contents of the paths.
         left_out: Option<String>,
     },
     /// The configuration document does not serialise.
@@ -47,7 +47,7 @@ pub enum Error {
     /// A report does not serialise.
     #[error("cannot serialise the report: {0}")]
     Report(String),
-    /// Nothing answers at the admin address.
+    /// There is no answer at the admin address.
     #[error(
         "nothing answers at {address} ({why}): start `portlane run --admin-address {address}`, or name the admin address \
          of the process with --admin-address; for a cluster: kubectl portlane"
@@ -55,23 +55,23 @@ pub enum Error {
     NotRunning {
         /// The admin address.
         address: SocketAddr,
-        /// Why not.
+        /// Why there is no answer.
         why: io::Error,
     },
-    /// What answers is no admin address, or its answer is damaged.
+    /// Another program answers at the admin address, or the answer is damaged.
     #[error("GET {path} from {address}: {why} (is this the admin address of `portlane run` or `portlane-proxy`?)")]
     Admin {
         /// The admin address.
         address: SocketAddr,
         /// The document.
         path: &'static str,
-        /// What is wrong.
+        /// The problem with the answer.
         why: String,
     },
     /// The process runs no such forward.
     #[error("{0}")]
     NoForward(String),
-    /// A build without TLS.
+    /// The build has no TLS.
     #[cfg(not(feature = "tunnels"))]
     #[error(
         "this build of portlane has no tunnels: install one that has, or build it with the feature tunnels, which is there by \
@@ -83,7 +83,7 @@ pub enum Error {
     Plugin {
         /// The program.
         program: PathBuf,
-        /// Why not.
+        /// Why the plugin cannot be run.
         #[source]
         source: io::Error,
     },
@@ -96,7 +96,7 @@ pub enum Error {
         /// The verb, or the option that names a cluster.
         word: String,
     },
-    /// Not all dead letters are printed.
+    /// Not all dead letters could be printed.
     #[cfg(feature = "durable")]
     #[error(transparent)]
     Letters(#[from] proxy::letters::LettersError),
@@ -109,13 +109,13 @@ pub enum Error {
     /// A thread of the data plane panicked.
     #[error(transparent)]
     Died(#[from] proxy::handle::Died),
-    /// Signal handlers, the runtime, or output.
+    /// Signal handlers, the runtime or the output failed.
     #[error("I/O error")]
     System(#[from] io::Error),
 }
 
 impl Error {
-    /// The manifests of these paths have none of the kinds `wanted`.
+    /// The error that the manifests of these paths have none of the kinds `wanted`.
     pub(crate) fn nothing(verb: &'static str, wanted: &'static str, paths: &[PathBuf], left_out: &LeftOut) -> Self {
         let name = |path: &PathBuf| match path.to_str() {
             Some("-") => "standard input".to_owned(),
@@ -125,7 +125,7 @@ impl Error {
         Self::Nothing { verb, wanted, paths, left_out: left_out.line() }
     }
 
-    /// Names the path that does not exist, if any.
+    /// The error about paths: names the path that does not exist, if any.
     pub(crate) fn files(paths: &[PathBuf], error: io::Error) -> Self {
         let missing = paths.iter().find(|path| path.as_os_str() != "-" && std::fs::metadata(path).is_err());
         Self::Files(missing.map_or_else(|| "the files".to_owned(), |path| shown(path)), error)
@@ -137,7 +137,7 @@ impl Error {
     }
 }
 
-/// A path that does not exist. A pattern in quotes, which kubectl expands, has the remedy.
+/// Formats a path that does not exist. If it is a pattern in quotes, which kubectl expands, adds the remedy.
 fn shown(path: &Path) -> String {
     let path = path.display().to_string();
     if path.contains(['*', '?', '[']) {

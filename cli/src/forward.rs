@@ -12,10 +12,10 @@ use crate::{
 
 /// The form of a forward on the command line.
 const FORM: &str = "[BIND:]PORT:HOST:PORT[/udp], as in 5432:db.example.com:5432";
-/// The place of the manifests that such forwards stand for. Its lines are the forwards, counted from 1.
+/// The place of the manifests for such forwards. Its lines are the forwards, counted from 1.
 const PLACE: &str = "<command line>";
 
-/// A word of the command line that is no option.
+/// An operand of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operand {
     /// File or folder, or - for standard input.
@@ -34,8 +34,8 @@ pub(crate) struct Forward {
     protocol: Protocol,
 }
 
-/// A forward if the word has the form of one, otherwise a path. The path of a file that exists may look like a forward,
-/// but not be one.
+/// Parses an operand: a forward if the word has the form of one, otherwise a path. The path of an existing file may
+/// look like a forward with a mistake.
 pub(crate) fn operand(word: OsString) -> Result<Operand, String> {
     let path = PathBuf::from(word);
     let Some(text) = path.to_str().filter(|text| is_meant(text)) else { return Ok(Operand::Path(path)) };
@@ -52,7 +52,7 @@ fn is_meant(word: &str) -> bool {
     word.contains(':') || (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether the word is the URL of something below the root, and so of a manifest rather than of a host.
+/// Whether the word is a URL with a path below the root, and so the URL of a manifest rather than of a host.
 fn is_web_page(word: &str) -> bool {
     let below = word.splitn(4, '/').nth(3).unwrap_or_default();
     is_url(word) && !below.is_empty()
@@ -79,7 +79,7 @@ fn parse(text: &str) -> Result<Forward, String> {
     Ok(Forward { bind: bound, port: port(listen)?, host: host(name)?, to: port(to)?, protocol })
 }
 
-/// The parts between colons; those of an address in brackets do not count.
+/// Splits a text at colons outside of brackets.
 fn parts(text: &str) -> Vec<&str> {
     let mut is_inside = false;
     let splits = |character: char| {
@@ -103,7 +103,7 @@ fn bind(address: &str) -> Result<Bind, String> {
     }
 }
 
-/// The host as a manifest has it, without brackets. Whether it is a name or an address, the API decides.
+/// The host as in a manifest, without brackets. The API decides whether it is a name or an address.
 fn host(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
@@ -120,7 +120,7 @@ impl Forward {
         format!("{}/{}", self.port, self.protocol.as_str())
     }
 
-    /// The manifest that the forward stands for. The name tells the port, which no two forwards share.
+    /// The manifest for the forward. The name contains the port, which no two forwards share.
     pub(crate) fn manifest(&self) -> String {
         let Self { bind, port, host, to, protocol } = self;
         let bind = match bind {
@@ -146,7 +146,7 @@ spec:
     }
 }
 
-/// The forwards as manifests of a file, if there are any.
+/// Returns the forwards as manifests of a file, if there are any.
 pub(crate) fn as_file(forwards: &[&Forward]) -> Option<(String, FileChange)> {
     if forwards.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Arguments that several verbs have: which manifests to read, and how a laptop differs from a cluster.
+//! Arguments that several verbs share: the manifests to read, and how a laptop differs from a cluster.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -38,7 +38,7 @@ pub struct Input {
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
     /// Namespace of objects without metadata.namespace. Absent: default; with a cluster, the namespace of the context.
-    // The plugin of kubectl has the same option for all of its commands. A default would hide that of the context.
+    // The plugin has the same option for all of its commands. A default would hide that of the context.
     #[arg(short, long, value_name = "NAME", value_parser = options::namespace)]
     namespace: Option<String>,
     /// Use only this forward. Can be given several times.
@@ -47,7 +47,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
+    /// Describes a conflict between arguments that are valid one by one, in a sentence for the user.
     #[must_use]
     pub fn flaw(&self) -> Option<String> {
         flaw(self, &[], false)
@@ -59,7 +59,7 @@ impl Input {
         self.namespace.as_deref().unwrap_or("default")
     }
 
-    /// The paths to read, however they are given.
+    /// The paths to read, from all forms of arguments.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let path = |operand: &Operand| match operand {
             Operand::Path(path) => Some(path.clone()),
@@ -92,7 +92,7 @@ pub(crate) struct Laptop {
     pub(crate) map: Vec<Map>,
 }
 
-/// What arguments that are valid one by one do wrong together.
+/// Describes a conflict between arguments that are valid one by one.
 pub(crate) fn flaw(input: &Input, maps: &[Map], prints: bool) -> Option<String> {
     let (paths, forwards) = (input.paths(), input.forwards());
     if paths.is_empty() && forwards.is_empty() {
@@ -108,7 +108,7 @@ pub(crate) fn flaw(input: &Input, maps: &[Map], prints: bool) -> Option<String> 
     twice(maps.iter().map(name)).map(|name| format!("--map {name} is given twice"))
 }
 
-/// The first of the words that was there before.
+/// The first word that is repeated.
 fn twice(mut words: impl Iterator<Item = String>) -> Option<String> {
     let mut seen = BTreeSet::new();
     words.find(|word| !seen.insert(word.clone()))

@@ -1,4 +1,4 @@
-//! `portlane letters`: messages in a folder of this machine that their sinks refuse.
+//! `portlane letters`: prints messages in a folder of this machine that their sinks refuse.
 
 use std::{io, path::PathBuf};
 

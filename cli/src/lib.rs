@@ -1,6 +1,6 @@
 //! `portlane`: runs, validates and translates `PortForward` manifests without a cluster, and looks at what runs.
 //!
-//! A library for two programs: `portlane` itself, and the plugin of kubectl, which validates the same manifests
+//! The library serves two programs: `portlane` itself, and the plugin of kubectl, which validates the same manifests
 //! ([`validate`]), runs them with the Services of a cluster ([`run_with`]), and shows its reports the same way
 //! ([`output`], [`view`]).
 
@@ -55,7 +55,7 @@ pub use self::{
 /// Exit code: wrong arguments, no such forward, or nothing to look at.
 const UNUSABLE: u8 = 2;
 
-/// Does what the arguments of this process ask for.
+/// Runs the command in the arguments of this process.
 pub fn start() -> ExitCode {
     let words: Vec<OsString> = env::args_os().skip(1).collect();
     if plugin::is_meant(&words) {
@@ -85,14 +85,14 @@ pub fn start() -> ExitCode {
     if is_success(result) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Does what `portlane validate` does with these arguments, in the same words. Returns true if the manifests were read
-/// and have no problem.
+/// Runs `portlane validate` with these arguments, with the same output. Returns true if the manifests were read and
+/// have no problem.
 #[must_use]
 pub fn validate(args: &Validate) -> bool {
     is_success(check::validate(args))
 }
 
-/// Whether a command has found no problem. Prints why it failed, if it did.
+/// Whether a command has found no problem. Prints the reason if the command failed.
 fn is_success(result: Result<bool, Error>) -> bool {
     result.unwrap_or_else(|error| {
         explain(&error);
@@ -100,7 +100,7 @@ fn is_success(result: Result<bool, Error>) -> bool {
     })
 }
 
-/// Prints why nothing can be shown.
+/// Prints why nothing can be shown, and returns the exit code.
 fn unusable(error: &Error) -> ExitCode {
     explain(error);
     ExitCode::from(UNUSABLE)
@@ -111,7 +111,7 @@ fn explain(error: &Error) {
     complain(&format!("error: {}", printable(&error.with_causes())));
 }
 
-/// Prints a line to standard error. Its reader may have gone, which is no reason to fail.
+/// Prints a line to standard error. A closed pipe is not a failure.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

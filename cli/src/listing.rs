@@ -32,7 +32,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Which of the sessions that were read are shown, and in which order.
+    /// The selection and the order of the sessions to show.
     #[must_use]
     pub fn query(&self) -> Query {
         let sort = match self.sort {

@@ -1,5 +1,5 @@
-//! `portlane status`, `conns`, `top`, `lag` and `config`: a process on this machine, by its admin address, in the words of the
-//! plugin for clusters.
+//! `portlane status`, `conns`, `top`, `lag` and `config`: reports on a process on this machine, by its admin address,
+//! in the form of the plugin for clusters.
 
 mod admin;
 mod args;
@@ -35,10 +35,10 @@ use crate::{
 const FAILED: u8 = 1;
 /// Exit code: something could not be read.
 const INCOMPLETE: u8 = 3;
-/// Time between two looks at live sessions.
+/// Interval between two reads of live sessions.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Does what the arguments ask for. Returns the exit code.
+/// Runs a verb. Returns the exit code.
 pub(crate) fn run(verb: &Verb) -> Result<u8, Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Box::pin(async {
@@ -102,7 +102,7 @@ async fn follow(args: &Top) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// One reading, and the report on it.
+/// Takes one reading, and makes the report on it.
 async fn sample(args: &Top, start: Instant, before: Option<&Sample>) -> Result<(Sample, Report), Error> {
     let scope = args.place.scope(None);
     let process = sessions(args.process.admin_address).await?;
@@ -114,7 +114,7 @@ async fn sample(args: &Top, start: Instant, before: Option<&Sample>) -> Result<(
     Ok((now, report))
 }
 
-/// Sends reports until nobody reads them. Fails with the process.
+/// Sends reports until the receiver is gone. Fails if the process cannot be read.
 async fn send(args: &Top, start: Instant, first: Sample, out: watch::Sender<Report>) -> Result<(), Error> {
     let mut before = first;
     loop {
@@ -141,7 +141,7 @@ async fn behind(args: &Lag) -> Result<u8, Error> {
 
 async fn config(args: &Config) -> Result<u8, Error> {
     let address = args.process.admin_address;
-    // The state is read last, so that it is not older than what it is compared with.
+    // The configuration is read last, so that it is not older than the state with which it is compared.
     let configuration = get(address, "/config").await?;
     let report = get(address, "/listeners").await?;
     let process = Process { address: address.to_string(), configuration, report, sessions: Vec::new() };
@@ -149,19 +149,19 @@ async fn config(args: &Config) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// The listeners of the process, and its live sessions.
+/// Reads the listeners of the process, and its live sessions.
 async fn sessions(address: SocketAddr) -> Result<Process, Error> {
     let report = get(address, "/listeners").await?;
     let sessions = get(address, "/conns").await?;
     Ok(Process { address: address.to_string(), report, sessions, ..Process::default() })
 }
 
-/// Fails if there is nothing of what a person has named.
+/// Fails if none of the forwards that the user has named exists.
 fn named(process: &Process, scope: &Scope) -> Result<(), Error> {
     process.missing(scope).map_or(Ok(()), |why| Err(Error::NoForward(why)))
 }
 
-/// What a reader must know of a list that is as long as the longest.
+/// The note about a list that has reached its maximum length.
 fn cut(process: &Process) -> Option<String> {
     (process.sessions.len() >= SESSIONS).then(|| format!("the process lists no more than {SESSIONS} sessions"))
 }

@@ -49,7 +49,7 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&input::L
     found
 }
 
-/// The Services of all backends, each once, as the option names them.
+/// The Services of all backends, each once, in the form of the option.
 fn services(world: &World) -> Vec<String> {
     let of = |key: &ObjectKey, forward: &crds::PortForward| -> Vec<String> {
         let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);

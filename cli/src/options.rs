@@ -10,14 +10,14 @@ use operator_core::{ObjectKey, Service};
 
 use crate::admission::why_no_host;
 
-/// `--resolve`: the address of a Service.
+/// The value of `--resolve`: the address of a Service.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolve {
     pub(crate) service: ObjectKey,
     pub(crate) place: Service,
 }
 
-/// `--map`: the local port of a listener.
+/// The value of `--map`: the local port of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Map {
     pub(crate) forward: String,
@@ -48,7 +48,7 @@ pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
     Ok(Resolve { service: ObjectKey::new(namespace, name), place: Service::External { host, port } })
 }
 
-/// `host`, `host:port`, `::1`, `[::1]` or `[::1]:port`.
+/// Parses `host`, `host:port`, `::1`, `[::1]` or `[::1]:port`.
 fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("the host has a '[' without a ']'")?;
@@ -61,7 +61,7 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     match text.split_once(':') {
         Some((host, number)) if !number.contains(':') => Ok((host.to_owned(), Some(port(number)?))),
         Some(_) => match text.rsplit_once(':') {
-            // `::1:80` is an address as well, but not the one that its author means.
+            // `::1:80` is a valid address as well, but not the one that its author means.
             Some((host, number)) if host.parse::<IpAddr>().is_ok() && is_meant_as_port(number) => {
                 Err(format!("'{text}' may be an address or an address and a port: write [{host}]:{number} or [{text}]"))
             }
@@ -96,17 +96,17 @@ fn is_host(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && name.split('.').all(is_part) && ends_as_name)
 }
 
-/// `--namespace`.
+/// Parses `--namespace`.
 pub(crate) fn namespace(text: &str) -> Result<String, String> {
     if is_label(text) { Ok(text.to_owned()) } else { Err(format!("'{text}' is not the name of a namespace: {LABEL}")) }
 }
 
-/// `--health-address`, `--admin-address` and `--tunnel-address`.
+/// Parses `--health-address`, `--admin-address` and `--tunnel-address`.
 pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be IP:PORT, as 127.0.0.1:9180 or [::1]:9180".to_owned())
 }
 
-/// `--tunnel-advertise`: where others reach this machine, as they write it.
+/// Parses `--tunnel-advertise`: the address at which others reach this machine, in their form.
 pub(crate) fn advertised(text: &str) -> Result<String, String> {
     let (host, port) = host_and_port(text)?;
     let port = port.ok_or("must be HOST:PORT, as home.example.com:7443 or [2001:db8::1]:7443")?;
@@ -119,7 +119,7 @@ pub(crate) fn advertised(text: &str) -> Result<String, String> {
     Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
-/// `-f`: the path of a file, as kubectl takes it.
+/// Parses `-f`: the path of a file, in kubectl's form.
 pub(crate) fn file(word: OsString) -> Result<PathBuf, String> {
     match word.to_str().filter(|text| is_url(text)) {
         Some(url) => Err(no_url(url)),
@@ -127,12 +127,12 @@ pub(crate) fn file(word: OsString) -> Result<PathBuf, String> {
     }
 }
 
-/// Whether this is the place of a manifest in the web.
+/// Whether this is the URL of a manifest.
 pub(crate) fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// What to do instead of giving a URL.
+/// The hint for a URL in place of a file.
 pub(crate) fn no_url(url: &str) -> String {
     format!("URLs are not read: write curl -fsSL {url} | portlane validate -f -")
 }

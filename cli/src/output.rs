@@ -47,13 +47,13 @@ impl From<Format> for Output {
     }
 }
 
-/// Prints a report in the format that the user asked for; `text` makes the text of it. Returns false if nobody reads it
-/// any more.
+/// Prints a report in the format that the user requested; `text` formats it for people. Returns false if the pipe is
+/// closed.
 pub fn print<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<bool, Error> {
     Ok(write(&document(report, output, text)?)?)
 }
 
-/// The same for a report that is printed again and again: on a terminal, the text replaces the one before.
+/// Like `print`, for a report that is printed repeatedly: on a terminal, the text replaces the previous one.
 pub fn reprint<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<bool, Error> {
     let document = document(report, output, text)?;
     Ok(match output {
@@ -63,7 +63,7 @@ pub fn reprint<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> S
     }?)
 }
 
-/// Writes a text that replaces the one before on a terminal. Returns false if nobody reads it any more.
+/// Writes a text that replaces the previous one on a terminal. Returns false if the pipe is closed.
 fn replace(text: &str) -> io::Result<bool> {
     if io::stdout().is_terminal() { write(&format!("{CLEAR}{text}")) } else { write(text) }
 }
@@ -79,24 +79,24 @@ fn document<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> Stri
     })
 }
 
-/// A report as YAML.
+/// Formats a report as YAML.
 fn yaml<R: Serialize>(report: &R) -> Result<String, Error> {
     serde_yaml::to_string(report).map_err(|error| Error::Report(error.to_string()))
 }
 
-/// A report as one of many: a line of JSON.
+/// Formats a report in a stream as a line of JSON.
 pub fn json_line<R: Serialize>(report: &R) -> Result<String, Error> {
     let json = serde_json::to_string(report).map_err(|error| Error::Report(error.to_string()))?;
     Ok(printable_json(&json) + "\n")
 }
 
-/// A report as one of many: a YAML document.
+/// Formats a report in a stream as a YAML document.
 pub fn yaml_document<R: Serialize>(report: &R) -> Result<String, Error> {
     Ok(format!("---\n{}", yaml(report)?))
 }
 
-/// How text looks on this terminal, if it is one. `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb` have their
-/// usual meaning.
+/// Returns the look of text on this terminal, if it is one. `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb`
+/// have their usual meaning.
 pub fn look(is_wide: bool) -> Look {
     let is_coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     Look { is_coloured, is_wide, width: terminal::width() }
@@ -108,7 +108,7 @@ pub(crate) fn height() -> Option<usize> {
     (size.ws_row > 0).then(|| size.ws_row.into())
 }
 
-/// Writes a text. Returns false if nobody reads it any more: a reader that closes the pipe early is not an error.
+/// Writes a text. Returns false if the pipe is closed: a reader that closes it early is not an error.
 pub fn write(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,5 +1,5 @@
-//! What needs a cluster: `kubectl-portlane` is run in place of this program, with the same words. It has the API server's
-//! client and TLS, which `portlane` does not link.
+//! Commands that need a cluster: `kubectl-portlane` is run in place of this program, with the same words. It has the
+//! API server's client and TLS, which `portlane` does not link.
 
 use std::{
     env,
@@ -14,11 +14,11 @@ use rustix::fs::{Access, access};
 
 use crate::error::Error;
 
-/// The program.
+/// The name of the plugin.
 const PROGRAM: &str = "kubectl-portlane";
 /// Verbs that only the plugin has.
 pub(crate) const CLUSTER_VERBS: [&str; 6] = ["describe", "logs", "trace", "drain", "forward", "ui"];
-/// Verbs that both programs have. With an option that names a cluster, that of the plugin is meant.
+/// Verbs that both programs have. With an option that names a cluster, the plugin is meant.
 const BOTH: [&str; 7] = ["run", "validate", "status", "conns", "top", "lag", "config"];
 /// Options of kubectl that name a cluster.
 pub(crate) const CLUSTER_OPTIONS: [&str; 2] = ["--context", "--kubeconfig"];
@@ -37,8 +37,8 @@ fn names_cluster(word: &OsStr) -> bool {
     CLUSTER_OPTIONS.contains(&word.split_once('=').map_or(&*word, |(option, _)| option))
 }
 
-/// Becomes the plugin, with these words: its terminal, its signals and its exit code are those of this process. Returns only
-/// if that fails.
+/// Replaces this process with the plugin, with these words: its terminal, its signals and its exit code are those of
+/// this process. Returns only if that fails.
 pub(crate) fn become_plugin(words: &[OsString]) -> Error {
     let own = env::current_exe().and_then(|own| own.canonicalize()).ok();
     let Some(program) = find(own.as_deref(), env::var_os("PATH").as_deref()) else {
@@ -49,14 +49,14 @@ pub(crate) fn become_plugin(words: &[OsString]) -> Error {
     Error::Plugin { program, source }
 }
 
-/// The plugin: beside this program, or else in the first folder of the PATH that has it.
+/// Finds the plugin: beside this program, or else in the first folder of the PATH that has it.
 fn find(own: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
     let beside = own.and_then(Path::parent).map(Path::to_owned);
     let listed = path.map(|path| env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
-    // As in Go, which kubectl is written in: a program of the working folder is run by its path only.
+    // As in Go, the language of kubectl, a program of the working folder is run only by its path.
     let folders = beside.into_iter().chain(listed).filter(|folder| folder.is_absolute());
     let is_program = |file: &PathBuf| file.is_file() && access(file, Access::EXEC_OK).is_ok();
-    // A link to this program would run itself for ever.
+    // If the plugin is a link to this program, running it would loop for ever.
     let is_another = |file: &PathBuf| own.is_none() || file.canonicalize().ok().as_deref() != own;
     folders.map(|folder| folder.join(PROGRAM)).find(|file| is_program(file) && is_another(file))
 }

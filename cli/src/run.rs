@@ -39,21 +39,21 @@ use crate::{
     verdicts, world,
 };
 
-/// What the first screen says below the table.
+/// The hint below the table on the first screen.
 const KEYBOARD_HINT: &str = "press Enter to show the table again";
 
-/// Longest time at the start until it is known where the Services are. Later answers change what already runs.
+/// The longest wait at the start for the addresses of Services. Later answers change running listeners.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs without a cluster until a signal or the admin address asks for the end, then drains.
+/// Runs without a cluster until a signal or a request to the admin address ends it, then drains.
 pub(crate) fn run(args: &Run) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     run_with(args, args.input.namespace(), Nowhere, &runtime, &LocalSet::new())
 }
 
-/// Runs until a signal or the admin address asks for the end, then drains. Objects without a namespace are in `namespace`,
-/// whatever the arguments say. Services that the arguments do not resolve are those of `services`, whose tasks run in
-/// `tasks`. Standard output has the log.
+/// Runs until a signal or a request to the admin address ends it, then drains. Objects without a namespace are in
+/// `namespace`, whatever the arguments say. Services that the arguments do not resolve are those of `services`, whose
+/// tasks run in `tasks`. Standard output has the log.
 ///
 /// # Errors
 /// The manifests cannot be read or have nothing to run, or the proxy cannot start or has died.
@@ -89,13 +89,13 @@ pub fn run_with<S: Services>(
         proxy,
     };
     let served = tasks.block_on(runtime, Box::pin(runner.serve(hangup)));
-    // Writes the last records, which say why nothing runs.
+    // This writes the last records, which say why nothing runs.
     let finished = runner.proxy.finish();
     served?;
     finished.map_err(Error::from)
 }
 
-/// SIGHUP from now on, which ends the process until a stream exists. A supervisor may send it right after the start.
+/// Handles SIGHUP from now on: without a stream, it ends the process. A supervisor may send it right after the start.
 fn hangup(runtime: &Runtime) -> io::Result<Signal> {
     let _context = runtime.enter();
     signal(SignalKind::hangup())
@@ -119,9 +119,9 @@ struct Runner<'a, S> {
     services: S,
     store: Store,
     number: u64,
-    /// Reported problems that still hold.
+    /// Reported problems that still exist.
     reported: BTreeSet<Problem>,
-    /// It was said that no agent can connect.
+    /// Whether the warning that no agent can connect was logged.
     has_warned_of_agents: bool,
     translator: Translator,
     configuration: Configuration,
@@ -131,7 +131,7 @@ struct Runner<'a, S> {
 
 impl<S: Services> Runner<'_, S> {
     async fn serve(&mut self, mut hangup: Signal) -> Result<(), Error> {
-        // A pipe may take long to end; until then, SIGTERM and SIGINT end the process.
+        // Reading a pipe to its end may take long; until then, SIGTERM and SIGINT end the process.
         let mut first = self.sources.streams();
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -153,7 +153,7 @@ impl<S: Services> Runner<'_, S> {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = interrupt.recv() => break,
-                // A terminal that closes sends it too: sessions outlive the terminal, as with any server.
+                // A terminal that closes sends SIGHUP too: sessions outlive the terminal, as with any server.
                 Some(()) = hangup.recv() => {
                     self.proxy.log().notice(Level::Info, "reading", "portlane", "SIGHUP: reading all manifests again");
                     self.sources.read_again();
@@ -176,7 +176,7 @@ impl<S: Services> Runner<'_, S> {
                     }
                     let read = self.take(changes);
                     match self.refresh(&read).await {
-                        // The admin address was asked to drain.
+                        // The admin address received a request to drain.
                         Err(Error::Ended(_)) => break,
                         result => drop(result?),
                     }
@@ -188,13 +188,13 @@ impl<S: Services> Runner<'_, S> {
         Ok(())
     }
 
-    /// The keyboard of the terminal that the table is shown on.
+    /// The keyboard of the terminal that shows the table.
     fn keyboard(&self) -> Option<Keyboard> {
         let is_shown = self.format != LogFormat::Json && terminal::width().is_some();
         is_shown.then(Keyboard::find).flatten()
     }
 
-    /// Waits until it is known where the Services are, for a short while.
+    /// Waits a short while until the addresses of Services are known.
     async fn settle(&mut self) {
         let patience = sleep(PATIENCE);
         pin!(patience);
@@ -211,7 +211,7 @@ impl<S: Services> Runner<'_, S> {
         }
     }
 
-    /// Starts what the manifests have. `read`: as in `refresh`.
+    /// Starts the listeners of the manifests. `read` is as in `refresh`.
     async fn start(&mut self, read: &BTreeSet<String>, has_keyboard: bool) -> Result<(), Error> {
         check::require_forward("run", &self.store, &self.sources, &self.args.input)?;
         let (translation, left_out) = self.refresh(read).await?;
@@ -244,7 +244,7 @@ impl<S: Services> Runner<'_, S> {
         Ok(())
     }
 
-    /// Shows the table; in a log of JSON, a record for each listener.
+    /// Shows the table; in a JSON log, writes a record for each listener.
     fn show(&self) {
         let rows = table::rows(&self.translator.translation(), &self.configuration, &self.proxy.report().borrow());
         let log = self.proxy.log();
@@ -264,7 +264,7 @@ impl<S: Services> Runner<'_, S> {
     fn take(&mut self, changes: Vec<(String, FileChange)>) -> BTreeSet<String> {
         let mut read = BTreeSet::new();
         for (file, change) in changes {
-            // A folder that can be listed again is as good as a file that can be read again.
+            // A folder that can be listed again counts as a file that can be read again.
             let is_read = match change {
                 FileChange::Documents(_) => true,
                 FileChange::Gone => Path::new(&file).is_dir(),
@@ -278,7 +278,8 @@ impl<S: Services> Runner<'_, S> {
         read
     }
 
-    /// Applies what the store and the Services have now, and logs the problems. `read`: the files that were read just now.
+    /// Applies the present state of the store and the Services, and logs the problems. `read` are the files that were
+    /// read just now.
     async fn refresh(&mut self, read: &BTreeSet<String>) -> Result<(Translation, LeftOut), Error> {
         let mut objects = self.store.objects(&self.args.input.only, &self.sources.absent());
         objects.left_out.extend(self.sources.skipped());
@@ -336,7 +337,7 @@ impl<S: Services> Runner<'_, S> {
         self.proxy.apply(self.configuration.clone()).await.map(drop)
     }
 
-    /// Says once that agents of the manifests cannot connect.
+    /// Warns once that agents of the manifests cannot connect.
     fn warn_of_agents(&mut self) {
         let Some(agent) = self.configuration.agents.values().next() else { return };
         if self.args.tunnels.tunnel_address.is_none() && !std::mem::replace(&mut self.has_warned_of_agents, true) {
@@ -345,7 +346,7 @@ impl<S: Services> Runner<'_, S> {
         }
     }
 
-    /// Logs each problem once, and again only if it was fixed in between. `read`: the files that were read just now.
+    /// Logs each problem once, and again only if it was fixed in between. `read` are the files that were read just now.
     fn report(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>, read: &BTreeSet<String>) {
         let log = self.proxy.log();
         for problem in problems.difference(&self.reported) {

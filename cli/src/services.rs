@@ -1,4 +1,4 @@
-//! Where the Services of the manifests are, beside `--resolve`.
+//! The addresses of the Services in manifests, beside `--resolve`.
 //!
 //! ```text
 //! manifests ──▶ needed ──▶ Services::find ──▶ reach ──▶ translation
@@ -16,26 +16,26 @@ use proxy_api::{Endpoint, Transport};
 
 /// Finds Services, and keeps them reachable.
 pub trait Services {
-    /// Where these backends are; those that are absent from the answer are unknown. Never waits. Backends that an earlier
-    /// call named and this one does not are released.
+    /// Returns the locations of these backends; a backend that is absent from the answer is unknown. Never waits.
+    /// Backends of an earlier call that this one does not name are released.
     fn find(&mut self, needed: &BTreeSet<ServiceBackend>) -> BTreeMap<ServiceBackend, Found>;
 
     /// Waits until `find` has another answer. A future that is dropped before its end misses no change.
     fn changed(&mut self) -> impl Future<Output = ()>;
 }
 
-/// Where a backend is.
+/// The location of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Not known yet: sessions are refused until it is.
+    /// The location is not known yet: sessions are refused until it is.
     Attaching,
-    /// At an address of this machine, which balances over the pods of the Service.
+    /// The backend is at an address of this machine, which balances over the pods of the Service.
     At(SocketAddr),
-    /// Out of reach, with a sentence that names the Service and the reason.
+    /// The backend is unreachable; the sentence names the Service and the reason.
     Unreachable(String),
 }
 
-/// Nobody finds a Service.
+/// An implementation that finds no Service.
 pub(crate) struct Nowhere;
 
 impl Services for Nowhere {
@@ -48,7 +48,7 @@ impl Services for Nowhere {
     }
 }
 
-/// The Services that backends name and that nothing has resolved yet.
+/// The Services that backends name and that are not resolved yet.
 pub(crate) fn needed(world: &World) -> BTreeSet<ServiceBackend> {
     let listeners = world.forwards.iter().flat_map(|(key, forward)| {
         let listeners = forward.spec.listeners.iter();
@@ -70,7 +70,7 @@ fn backends(namespace: &str, listener: &Listener) -> impl Iterator<Item = Servic
     })
 }
 
-/// Adds the Services that were found to a laptop, and the reasons why others are out of reach.
+/// Adds the Services that were found to a laptop, and the reasons why others are unreachable.
 pub(crate) fn reach(world: &mut World, found: &BTreeMap<ServiceBackend, Found>) {
     let mut unreachable = BTreeMap::new();
     for (backend, found) in found {
@@ -98,8 +98,8 @@ pub(crate) fn reach(world: &mut World, found: &BTreeMap<ServiceBackend, Found>) 
     drop_checks(world, found);
 }
 
-/// A listener whose Service was found has no active checks. The readiness of the pods already decides; a check would
-/// reach one pod by chance, and a check at another port would reach a program of this machine.
+/// Drops the active checks of listeners whose Service was found. The readiness of the pods already decides; a check
+/// would reach an arbitrary pod, and a check at another port would reach a program of this machine.
 fn drop_checks(world: &mut World, found: &BTreeMap<ServiceBackend, Found>) {
     let is_found = |backend: &ServiceBackend| !matches!(found.get(backend), None | Some(Found::Unreachable(_)));
     for (key, forward) in &mut world.forwards {

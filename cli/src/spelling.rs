@@ -1,10 +1,11 @@
 //! Guesses which word the author of a manifest meant.
 
-/// Words that stand for names which they do not resemble.
+/// Words for names that they do not resemble.
 const ALIASES: [(&str, &str); 2] = [("ns", "namespace"), ("ip", "host")];
-/// Fewest letters of a word that stands for a longer one which it begins.
+/// Fewest letters of a word that may abbreviate a longer one.
 const BEGINNING: usize = 4;
-/// Percentage of the letters of the longer word that must begin both words, if only one word can be meant.
+/// Percentage of the letters of the longer word that both words must share at the start, if there is only one
+/// candidate.
 const SHARED: usize = 60;
 
 /// The name that `word` most likely stands for: the nearest, if it is near enough for its length; or else the only one
@@ -29,13 +30,13 @@ pub(crate) fn is_same(word: &str, name: &str) -> bool {
     joined(word).eq_ignore_ascii_case(&joined(name))
 }
 
-/// The word without what separates its parts.
+/// The word without the separators of its parts.
 fn joined(word: &str) -> String {
     word.replace(['-', '_'], "")
 }
 
-/// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`. Where there
-/// is one name only, most of it is enough: `Passthru` stands for `Passthrough`.
+/// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`. If there is
+/// only one name, most of it is enough: `Passthru` stands for `Passthrough`.
 fn begun<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
     let begins = |short: &str, long: &str| {
         let start = long.get(..short.len()).filter(|_| short.chars().count() >= BEGINNING);
@@ -55,8 +56,8 @@ fn shares_its_beginning(word: &str, name: &str) -> bool {
     shared >= BEGINNING && shared * 100 >= longer * SHARED
 }
 
-/// The distance between two words, if one may be a misspelling of the other. In a word of up to four letters, one letter
-/// may differ: TCP is no misspelling of HTTP, and host none of port.
+/// The distance between two words, if one may be a misspelling of the other. In a word of up to four letters, one
+/// letter may differ: TCP is no misspelling of HTTP, and host none of port.
 fn near(word: &str, name: &str) -> Option<usize> {
     if is_same(word, name) {
         return Some(0);
@@ -71,11 +72,12 @@ pub(crate) fn within(word: &str, name: &str, most: usize) -> Option<usize> {
     (lengths <= most).then(|| distance(word, name)).filter(|distance| *distance <= most)
 }
 
-/// Mistakes that turn one word into the other: a letter that is changed, added or left out, or two neighbours that are
-/// swapped.
+/// The number of mistakes that turn one word into the other: a letter that is changed, added or left out, or two
+/// neighbours that are swapped.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // The distances of the beginnings of `a` with one letter less, and with two letters less, from those of `b`.
+    // The rows hold the distances of prefixes of `b` from the prefixes of `a` that are one letter and two letters
+    // shorter.
     let (mut row, mut before): (Vec<usize>, Vec<usize>) = ((0..=b.len()).collect(), Vec::new());
     for (i, letter) in a.iter().enumerate() {
         let mut next = vec![i + 1];

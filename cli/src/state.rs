@@ -2,8 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// The folder by the rules of XDG, which ignore a path that is relative. `state` is `$XDG_STATE_HOME` and `home` is
-/// `$HOME`. Absent: there is none.
+/// The folder by the rules of XDG, which ignore a relative path. `state` is `$XDG_STATE_HOME` and `home` is `$HOME`.
+/// Absent: there is none.
 pub(crate) fn folder(state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
     absolute(state).or_else(|| absolute(home).map(|home| home.join(".local/state")))

@@ -1,4 +1,4 @@
-//! The objects of all files: what each file has now, or had when it was last readable.
+//! The objects of all files, from the last readable version of each file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,14 +21,14 @@ pub(crate) struct Store {
 
 #[derive(Default)]
 struct File {
-    /// Order in which files were first read: if two files define an object, the earlier file takes precedence.
+    /// The order in which files were first read: if two files define an object, the earlier file takes precedence.
     since: u64,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     objects: BTreeMap<String, Object>,
     problems: Vec<Problem>,
     /// Number of objects of other APIs, by kind.
     other_kinds: BTreeMap<String, usize>,
-    /// The file has nothing that is meant for Kubernetes.
+    /// Whether the file has nothing that is meant for Kubernetes.
     is_no_manifest: bool,
 }
 
@@ -41,11 +41,11 @@ pub(crate) struct Objects {
     pub(crate) problems: BTreeSet<Problem>,
     /// Warnings about valid objects.
     pub(crate) warnings: BTreeSet<Problem>,
-    /// What the files have that is not forwarded.
+    /// The contents of the files that are not forwarded.
     pub(crate) left_out: LeftOut,
 }
 
-/// What the files have that is not forwarded.
+/// The contents of the files that are not forwarded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LeftOut {
     /// Number of objects of other APIs, by kind.
@@ -59,8 +59,8 @@ impl LeftOut {
         self.skipped.extend(skipped.clone());
     }
 
-    /// `skipped: 2 Service (other kinds); values.yaml (file of Helm or Kustomize)`, or nothing; without
-    /// control characters.
+    /// Formats `skipped: 2 Service (other kinds); values.yaml (file of Helm or Kustomize)`, or nothing; without control
+    /// characters.
     pub(crate) fn line(&self) -> Option<String> {
         let kinds: Vec<String> = self.other_kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let kinds = (!kinds.is_empty()).then(|| format!("{} (other kinds)", kinds.join(", ")));
@@ -69,7 +69,7 @@ impl LeftOut {
     }
 }
 
-/// Where an object is defined.
+/// The place where an object is defined.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectPlace {
     pub(crate) file: String,
@@ -78,18 +78,19 @@ pub(crate) struct ObjectPlace {
 }
 
 impl File {
-    /// The file has nothing that is meant for Kubernetes now. If it had objects, they stay: that is a mistake.
+    /// Records that the file has nothing that is meant for Kubernetes any more. If it had objects, they stay: that is a
+    /// mistake.
     fn no_longer_a_manifest(&mut self, name: &str) {
         self.is_no_manifest = self.objects.is_empty();
         self.keep_all(name, "is no longer a Kubernetes manifest");
     }
 
-    /// The file was read, and has no document that can be named.
+    /// Records that the file was read and has no document that can be named.
     fn has_nothing(&self) -> bool {
         self.objects.is_empty() && self.problems.is_empty() && self.other_kinds.is_empty()
     }
 
-    /// The objects stay, which is the only problem of the file now.
+    /// Keeps the objects, and makes this the only problem of the file.
     fn keep_all(&mut self, name: &str, why: &str) {
         self.problems.clear();
         if let Some(object) = self.objects.values().next() {
@@ -113,7 +114,7 @@ impl Store {
             FileChange::Unreadable(problem) => {
                 self.file(file).problems = vec![problem];
             }
-            // `null`, or a list without items: a program that wrote nothing, as with a file that is empty.
+            // The document is `null`, or a list without items: a program wrote nothing, as with an empty file.
             FileChange::Documents(documents) if documents.is_empty() && self.has_objects(file) => {
                 self.file(file).keep_all(file, "no longer has an object");
             }
@@ -125,7 +126,7 @@ impl Store {
         }
     }
 
-    /// A file, which comes after all others if it is new.
+    /// Returns a file, which comes after all others if it is new.
     fn file(&mut self, name: &str) -> &mut File {
         self.taken += 1;
         let since = self.taken;
@@ -253,7 +254,7 @@ impl Objects {
         self.warnings.extend(object.warnings.iter().cloned());
         if let Some(mut forward) = self.typed::<PortForward>(object) {
             forward.metadata.namespace = Some(key.namespace.clone());
-            // Status comes from a cluster; on a laptop `run` fills it in from the listeners that are running.
+            // Status comes from a cluster; on a laptop, `run` fills it in from the running listeners.
             forward.status = None;
             let (file, lines) = (object.place.file.clone(), object.lines.clone());
             self.places.insert(key.clone(), ObjectPlace { file, lines });

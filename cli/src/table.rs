@@ -22,7 +22,7 @@ pub(crate) struct Row {
     tone: Tone,
 }
 
-/// Whether a listener does what its manifest asks for.
+/// Whether a listener works as its manifest requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tone {
     Runs,
@@ -31,7 +31,7 @@ enum Tone {
 }
 
 impl Row {
-    /// The row in a sentence, for a log.
+    /// Describes the row in a sentence, for a log.
     pub(crate) fn describe(&self) -> String {
         let names = if self.names.is_empty() { String::new() } else { format!(" for {}", self.names) };
         format!("{}{names} -> {}; {}", self.address, self.backends, self.state)
@@ -82,7 +82,7 @@ fn bounded(names: &[String]) -> String {
     }
 }
 
-/// The table in no more than `width` columns, if the terminal has a width; with colours if it has colours. Without rows
+/// Formats the table in at most `width` columns, if the terminal has a width; with colours if `coloured`. Without rows
 /// the text is empty.
 pub(crate) fn render(rows: &[Row], width: Option<usize>, coloured: bool) -> String {
     if rows.is_empty() {

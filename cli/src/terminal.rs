@@ -1,4 +1,4 @@
-//! The terminal that the program runs on, if it does.
+//! The terminal on which the program runs, if there is one.
 
 use std::io::{self, IsTerminal};
 
@@ -8,7 +8,7 @@ use rustix::{
     termios::{tcgetpgrp, tcgetwinsize},
 };
 
-/// Most bytes of the keyboard that are read at once.
+/// Most bytes of typed input that are read at once.
 const TYPED: usize = 1024;
 
 /// Columns of the terminal at standard output; `None` if there is none.
@@ -30,8 +30,8 @@ impl Keyboard {
         stdin.is_terminal().then_some(Self { stdin })
     }
 
-    /// Whether Enter was pressed since the last call. Never waits. In the background it reads nothing: the keys belong
-    /// to another program, and the system would stop this one.
+    /// Whether Enter was pressed since the last call. Never waits. A program in the background reads nothing: the keys
+    /// belong to another program, and the system would stop this one.
     pub(crate) fn was_pressed(&self) -> bool {
         let mut ready = [PollFd::new(&self.stdin, PollFlags::IN)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -10,7 +10,7 @@ use crate::{
     store::Objects,
 };
 
-/// The part of a listener that a message is about, by how the message begins.
+/// The part of a listener that a message is about, by the start of the message.
 const PARTS: [(&str, &str); 8] = [
     ("port ", ".port"),
     ("hostname ", ".tls.hostnames"),
@@ -22,7 +22,7 @@ const PARTS: [(&str, &str); 8] = [
     ("weight ", ".backends"),
 ];
 
-/// The field that is wrong, if a field is, and the message.
+/// The invalid field, if there is one, and the message.
 type Finding = (Option<String>, String);
 
 /// Problems that the translation refused, and all warnings.
@@ -43,7 +43,7 @@ pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSe
     (refused, warnings)
 }
 
-/// Each problem once, with its field: a conflict is reported both in a listener and in a condition.
+/// Returns each problem once, with its field: a conflict is reported both in a listener and in a condition.
 fn findings(verdict: &Verdict, forward: Option<&PortForward>) -> Vec<Finding> {
     let violations = violations(verdict, forward);
     let is_accepted = verdict.accepted.status || !violations.is_empty();
@@ -94,7 +94,7 @@ fn concerned(forward: Option<&PortForward>, message: &str) -> Option<String> {
     Some(format!("spec.listeners[{at}]{part}"))
 }
 
-/// The objects of a world, as problems name them.
+/// The identities of the objects of a world, as in problems.
 pub(crate) fn names(world: &World) -> BTreeSet<String> {
     let forwards = world.forwards.keys().map(|key| format!("PortForward {key}"));
     let gateways = world.gateways.keys().map(|key| format!("ForwardGateway {key}"));
@@ -102,8 +102,8 @@ pub(crate) fn names(world: &World) -> BTreeSet<String> {
     forwards.chain(gateways).chain(agents).collect()
 }
 
-/// The reported problems that were fixed: the object is there and has no problem now, or its file was read and has none.
-/// What was removed, or cannot be read any more, is not fixed.
+/// The reported problems that were fixed: the object exists and has no problem now, or its file was read and has none.
+/// Problems of objects that were removed, or cannot be read any more, are not fixed.
 pub(crate) fn fixed<'a>(
     reported: &'a BTreeSet<Problem>,
     now: &'a BTreeSet<Problem>,

@@ -16,17 +16,18 @@ use tokio::{
 use self::screen::{Input, Screen};
 use crate::{output, terminal};
 
-/// Width and height of a terminal that knows no size.
+/// Width and height of a terminal that does not report its size.
 const SIZE: (usize, usize) = (80, 24);
 
-/// Whether there is somebody to look at the view and press its keys.
+/// Whether a user can see the view and press its keys.
 pub fn has_viewer() -> bool {
     io::stdout().is_terminal() && io::stdin().is_terminal()
 }
 
-/// Shows the latest report until the user quits or nobody sends reports any more. The terminal is restored at each end.
+/// Shows the latest report until the user quits or the sender is gone. The terminal is restored at each end.
 pub async fn show(mut latest: watch::Receiver<Report>) -> io::Result<()> {
-    // Taken over before the terminal is: a signal that ended the program at once would leave it as it is.
+    // Signals are handled before the terminal is taken over: a signal that ended the program at once would leave it
+    // unrestored.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut screen = Screen::open()?;
     let (look, mut view) = (output::look(false), View::default());

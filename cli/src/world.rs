@@ -1,4 +1,4 @@
-//! What surrounds the objects: a laptop, or a cluster of which only the manifests are known.
+//! The surroundings of the objects: a laptop, or a cluster of which only the manifests are known.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use proxy_api::OriginKind;
 
 use crate::input;
 
-/// A laptop, configured by the options of the command line.
+/// The world of a laptop, configured by the options of the command line.
 pub(crate) fn laptop(mut world: World, options: &input::Laptop) -> World {
     let ports = options.map.iter().map(|map| ((map.forward.clone(), map.listener.clone()), map.port));
     let ports = ports.collect();
@@ -24,15 +24,15 @@ pub(crate) fn laptop(mut world: World, options: &input::Laptop) -> World {
     world
 }
 
-/// All forwards log sessions in this mode, whatever their manifests say.
+/// Sets the mode in which all forwards log sessions, whatever their manifests say.
 pub(crate) fn log_sessions(world: &mut World, mode: AccessLogMode) {
     for forward in world.forwards.values_mut() {
         forward.spec.access_log.get_or_insert_default().mode = Some(mode);
     }
 }
 
-/// A gateway that selects namespaces by labels cannot be evaluated for namespaces that are not in the manifests. Here
-/// the gateway admits them, and its tenants do not count; the cluster makes the final decision.
+/// Opens gateways that select namespaces by labels to namespaces that are not in the manifests, and ignores their
+/// tenants, as neither can be evaluated here; the cluster makes the final decision.
 fn open_to_unknown_namespaces(world: &mut World) {
     let hostnames = hostnames(world);
     let known = |namespace: &String| world.namespaces.contains_key(namespace);
@@ -64,7 +64,7 @@ fn hostnames(world: &World) -> Hostnames {
     all
 }
 
-/// Tenants of a gateway that permits every namespace what its forwards claim.
+/// Tenants of a gateway that permits every namespace the claims of its forwards.
 fn permissive_tenants(hostnames: &Hostnames) -> Vec<Tenant> {
     let tenant = |(namespace, hostnames): (&String, &Vec<Hostname>)| Tenant {
         name: namespace.clone(),
@@ -76,7 +76,7 @@ fn permissive_tenants(hostnames: &Hostnames) -> Vec<Tenant> {
     hostnames.iter().map(tenant).collect()
 }
 
-/// Labels that the selector is certain to match, or `None` if no labels can match.
+/// Labels that the selector certainly matches, or `None` if no labels can match.
 fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
     let mut labels: BTreeMap<String, String> =
         selector.match_labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
@@ -93,8 +93,9 @@ fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
     selector.matches(&labels).then_some(labels)
 }
 
-/// A cluster that provides everything the manifests do not contain: every Service and gateway that is referenced exists
-/// and admits the forward, and agents serve forwards anywhere, as they do with `portlane run`. A manifest that is refused here is refused in any cluster.
+/// A cluster that provides everything that the manifests lack: every referenced Service and gateway exists and admits
+/// the forward, and agents serve forwards anywhere, as they do with `portlane run`. A manifest that is refused here is
+/// refused in any cluster.
 pub(crate) fn any_cluster(mut world: World) -> World {
     world.site = Site::Cluster;
     world.any_agent = true;
@@ -113,7 +114,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
             services.entry(ObjectKey::new(namespace, &service.name)).or_default().insert(service.port);
         }
         if let Some(sidecar) = &forward.spec.placement.sidecar {
-            // A pod with exactly these labels, so that other forwards that select it conflict with this one.
+            // The pod has exactly these labels, so that other forwards that select it conflict with this one.
             if let Some(labels) = labels_for(&sidecar.selector) {
                 world.pods.insert(key.clone(), Pod { labels, ..Pod::default() });
             }
@@ -131,7 +132,7 @@ pub(crate) fn any_cluster(mut world: World) -> World {
     world
 }
 
-/// A Service with these ports, each of both protocols, and without endpoints.
+/// A stand-in for a Service with these ports, each of both protocols, and without endpoints.
 fn stand_in(ports: &BTreeSet<u16>) -> Service {
     let both = |port: &u16| {
         [Protocol::Tcp, Protocol::Udp].map(|protocol| ServicePort { protocol, port: *port, endpoints: BTreeSet::new() })

@@ -1,5 +1,5 @@
-//! Mistakes in the parts of a `HorizontalPodAutoscaler` that the CRDs take as they are: the API server refuses them later,
-//! when the operator creates the HPA.
+//! Mistakes in the parts of a `HorizontalPodAutoscaler` that the CRDs do not validate: the API server refuses them
+//! later, when the operator creates the HPA.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::schema;
 
-/// Ends every message.
+/// The end of every message.
 const LATER: &str = "; the API server would refuse the HorizontalPodAutoscaler";
 
 /// `metrics` and `behavior` of `autoscaling/v2`.
@@ -43,7 +43,7 @@ static FIELDS: LazyLock<[(&str, Value); 2]> = LazyLock::new(|| {
     [("metrics", json!({"type": "array", "items": metrics})), ("behavior", behavior)]
 });
 
-/// The fields that are wrong, with what is wrong.
+/// Returns the invalid fields, each with a message.
 pub(super) fn check(object: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, schema) in FIELDS.iter() {

@@ -1,4 +1,4 @@
-//! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
+//! Explains violations of rules with the value and a replacement. A rule of a CRD has one message for all values.
 
 mod values;
 
@@ -8,22 +8,22 @@ use serde_json::Value;
 
 use super::{metadata::is_qualified_name, shown::cut};
 
-/// What a laptop writes for the placement, which only a cluster needs.
+/// The hint for a placement on a laptop, as only a cluster needs one.
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
-/// What to do with a template, which is valid YAML where its expressions are in quotes.
+/// The hint for a Helm template, which is valid YAML where its expressions are in quotes.
 const TEMPLATE: &str = "this is a Helm template: render the chart first: helm template CHART | portlane validate -f -";
-/// The same for a template whose variables envsubst fills in.
+/// The hint for a template whose variables envsubst fills in.
 const VARIABLES: &str = "this is a template: fill in its variables first: envsubst < FILE | portlane validate -f -";
 
-/// A violation in better words.
+/// A violation with a better message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Explained {
     pub(super) message: String,
-    /// The field that is wrong, if the rule belongs to an object around it.
+    /// The invalid field, if the rule belongs to an object around it.
     pub(super) at: Option<String>,
 }
 
-/// Adds to the message of a violation what the rule does not know.
+/// Adds details to the message of a violation that the rule cannot contain.
 pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained {
     let mut at = None;
     let template = get(object, field).and_then(Value::as_str).and_then(template);
@@ -63,13 +63,13 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
     Explained { message, at }
 }
 
-/// What to do with a text that is to be filled in.
+/// Returns the hint for a text with placeholders.
 fn template(text: &str) -> Option<&'static str> {
     let is_variable = text.split_once("${").is_some_and(|(_, rest)| rest.contains('}'));
     if text.contains("{{") { Some(TEMPLATE) } else { is_variable.then_some(VARIABLES) }
 }
 
-/// Drops the rules that an empty text breaks, too. `problems`: fields with their messages.
+/// Drops the violations that follow from an empty text. `problems` are fields with their messages.
 pub(super) fn drop_consequences(problems: &mut Vec<(String, String)>) {
     let is_empty = |message: &str| message.starts_with("must have at least 1 character");
     let empty: Vec<String> =
@@ -85,17 +85,17 @@ fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// The text at a path, as far as a message shows it.
+/// The text at a path, cut for a message.
 fn shown(object: &Value, path: &str) -> Option<String> {
     get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
 }
 
-/// Why a text is no host, and what to write instead.
+/// Explains why a text is not a host, with a replacement.
 pub(crate) fn host(text: &str) -> String {
     format!("'{}' is neither: {}", cut(text), instead_of_host(text))
 }
 
-/// Why a text is neither a host nor a network, and what to write instead.
+/// Explains why a text is neither a host nor a network, with a replacement.
 fn place(text: &str) -> String {
     let is_network = text.contains('/') && !text.contains("://");
     let remedy = if is_network {
@@ -106,7 +106,7 @@ fn place(text: &str) -> String {
     format!("'{}' is not one of these: {remedy}", cut(text))
 }
 
-/// What to write instead of a text that is no host.
+/// The replacement for a text that is not a host.
 fn instead_of_host(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = if scheme.is_some() { rest.split(['/', '?', '#']).next().unwrap_or_default() } else { rest };
@@ -142,7 +142,7 @@ fn instead_of_host(text: &str) -> String {
     }
 }
 
-/// Why a text is no network, and what to write instead.
+/// Explains why a text is not a network, with a replacement.
 fn network(text: &str) -> String {
     let remedy = match text.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => format!("for one address write {address}/32"),
@@ -170,7 +170,7 @@ fn mapped_network(text: &str) -> Option<String> {
     Some(format!("{}/{bits}", mapped(address)?))
 }
 
-/// What to write instead of an IPv6 address with a zone.
+/// The replacement for an IPv6 address with a zone.
 fn without_zone(text: &str) -> String {
     let address = text.split('%').next().unwrap_or_default();
     if address.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local()) {
@@ -181,14 +181,14 @@ fn without_zone(text: &str) -> String {
     format!("an address has no zone here: host: \"{address}\"")
 }
 
-/// `HOST:PORT` or `[HOST]:PORT` in parts.
+/// Splits `HOST:PORT` or `[HOST]:PORT`.
 fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let is_host = !host.is_empty() && (host.ends_with(']') || !host.contains(':'));
     port.parse().ok().filter(|_| is_host).map(|port| (host, port))
 }
 
-/// What a backend has.
+/// Lists the destinations of a backend.
 fn destinations(backend: &Value) -> String {
     let kinds = ["service", "address", "local", "tunnel"].into_iter().filter(|kind| !backend[*kind].is_null());
     match kinds.collect::<Vec<_>>().join(" and ") {
@@ -199,7 +199,7 @@ fn destinations(backend: &Value) -> String {
     }
 }
 
-/// Two listeners on one port by name, and the path of the second.
+/// Names two listeners on one port, and returns the path of the second.
 fn same_port(object: &Value) -> Option<(String, String)> {
     let listeners = object["spec"]["listeners"].as_array()?;
     let before = |(at, other)| listeners.iter().take(at).map(move |one| (one, at, other));
@@ -226,7 +226,7 @@ fn overlap(one: &Value, other: &Value) -> Option<bool> {
     Some(is_udp(one) == is_udp(other) && a <= b_end && b <= a_end && !names_differ)
 }
 
-/// The first listener without a port, and its path.
+/// Names the first listener without a port, and returns its path.
 fn without_port(object: &Value) -> Option<(String, String)> {
     let listeners = object["spec"]["listeners"].as_array()?;
     let (at, listener) = listeners.iter().enumerate().find(|(_, listener)| listener["port"].is_null())?;
@@ -234,7 +234,7 @@ fn without_port(object: &Value) -> Option<(String, String)> {
     Some((format!("'{name}' has none"), format!("spec.listeners[{at}]")))
 }
 
-/// The first key of labels or annotations that is no name.
+/// The first key of labels or annotations that is not a valid name.
 fn wrong_key<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
     // Unlike labels, annotations may have capital letters in the prefix of their keys.
     let has_capitals = field.ends_with("annotations");

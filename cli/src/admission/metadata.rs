@@ -8,7 +8,7 @@ use super::{
 };
 use crate::spelling;
 
-/// Type that a metadata field must have to be decoded.
+/// Type that a metadata field must have to decode.
 #[derive(Clone, Copy)]
 enum Type {
     Text,
@@ -109,7 +109,7 @@ fn names(metadata: &Map<String, Value>, found: &mut Vec<Violation>) {
             let message = "needs a cluster to generate the name; set metadata.name instead";
             found.push(Violation::blocking("metadata.generateName", message));
         }
-        // A misspelt name is one mistake, reported once: where it is written.
+        // A misspelt name is one mistake, which is reported once, at the misspelt field.
         None if metadata.keys().any(|name| is_misspelt_name(name)) => {}
         None => found.push(Violation::blocking("metadata.name", "is required")),
     }
@@ -191,7 +191,7 @@ fn owner(field: &str, owner: &Map<String, Value>, found: &mut Vec<Violation>) {
         let message = unknown(name, OWNER.iter().map(|(known, _)| *known));
         found.push(Violation::blocking(format!("{field}.{name}"), message));
     }
-    // A misspelt field is one mistake, reported once: where it is written.
+    // A misspelt field is one mistake, which is reported once, at the misspelt field.
     let meant: Vec<&str> =
         unknown_names().filter_map(|name| spelling::closest(name, OWNER.iter().map(|(known, _)| *known))).collect();
     for (name, is_text) in OWNER.into_iter().filter(|(name, _)| owner.contains_key(*name) || !meant.contains(name)) {

@@ -61,8 +61,8 @@ pub(super) fn below(schema: &Value, value: &Value, path: &str) -> Vec<Violation>
     found
 }
 
-/// Unknown fields in `status`. Values in status are not validated, because an API server ignores them in a manifest,
-/// but it does decode the field names strictly.
+/// Returns unknown fields in `status`. Values in status are not validated, because an API server ignores them in a
+/// manifest, but it does decode the field names strictly.
 pub(super) fn unknown_in_status(schema: &Value, object: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
     unknown_below(&schema["properties"]["status"], &object["status"], "status", &mut found);
@@ -141,7 +141,7 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// A value that has another type than `wanted`. `port`: the field beside the value that belongs into it.
+/// Describes a value that has another type than `wanted`. `port` is the sibling field that belongs into the value.
 fn wrong_type(schema: &Value, wanted: &str, value: &Value, path: &str, port: Option<&Value>) -> Violation {
     let remedy = remedies::instead(schema, words::last_name(path), value, port)
         .or_else(|| remedies::range(path, value.as_str().filter(|_| wanted == "integer")?));
@@ -166,8 +166,8 @@ fn article(kind: &str) -> &str {
     }
 }
 
-/// A value in words, with a hint if YAML 1.1 may have surprised the author. `quotable`: whether the value is right in
-/// quotes.
+/// Describes a value, with a hint if YAML 1.1 may have surprised the author. `quotable` says whether the value is right
+/// in quotes.
 fn in_words(value: &Value, quotable: bool) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -182,7 +182,7 @@ fn in_words(value: &Value, quotable: bool) -> String {
     }
 }
 
-/// The start of a value in quotes, with what would not be seen of it.
+/// The start of a value in quotes, with invisible characters escaped.
 fn quoted(text: &str) -> String {
     let start: String = text.chars().take(60).collect();
     format!("'{}'", printable(&start))
@@ -199,7 +199,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
     let misspelt: Vec<&str> = unknown_fields().filter(|name| close(name, known).is_some()).collect();
     let meant: Vec<&str> = misspelt.iter().filter_map(|name| close(name, known)).collect();
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        // A misspelt field is one mistake, reported once: where it is written.
+        // A misspelt field is one mistake, which is reported once, at the misspelt field.
         if !fields.contains_key(required) && !meant.contains(&required) {
             found.push(Violation::blocking(join(path, required), "is required"));
         }
@@ -208,7 +208,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
         found.push(Violation::blocking(path, format!("must have at most {most} entries, but has {}", fields.len())));
     }
     if schema["x-kubernetes-preserve-unknown-fields"] == true {
-        // An object of another API, which validates it.
+        // The API of an embedded object validates it.
         return;
     }
     let mut strange: Vec<&str> = Vec::new();
@@ -216,7 +216,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
     for (name, value) in fields {
         let below = join(path, name);
         match (known.and_then(|known| known.get(name)), &schema["additionalProperties"]) {
-            // `{service: pg, port: 5432}` is one mistake.
+            // `{service: pg, port: 5432}` counts as one mistake.
             (Some(schema), _) if split == Some(name.as_str()) => {
                 found.push(wrong_type(schema, "object", value, &below, fields.get("port")));
             }
@@ -230,7 +230,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
         }
     }
     match (left_out(&strange, known), strange.first()) {
-        // Fields of an object that is left out are one mistake.
+        // The fields of an object that was left out count as one mistake.
         (Some(parent), Some(first)) if strange.len() > 1 && !fields.contains_key(parent) => {
             let fields = strange.join(" and ");
             let message =
@@ -260,9 +260,9 @@ fn names(known: Option<&Map<String, Value>>) -> impl Iterator<Item = &str> + Clo
     known.into_iter().flat_map(Map::keys).map(String::as_str)
 }
 
-/// The only field of the object whose own fields include all of these: what its author left out between the object and
-/// them. Of several fields, the only one that needs no more than these: an address has a host and a port, and a tunnel an
-/// agent besides.
+/// The only field of the object whose own fields include all of these: the level that the author left out between the
+/// object and them. Of several such fields, the one that requires no more fields than these: an address has a host and
+/// a port, and a tunnel also has an agent.
 fn left_out<'a>(unknown: &[&str], known: Option<&'a Map<String, Value>>) -> Option<&'a str> {
     let has_all = |(_, schema): &(&String, &Value)| {
         let below = schema["properties"].as_object();
@@ -325,14 +325,15 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
     let length = text.chars().count() as u64;
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
         wrong(Violation::new(path, format!("must have at least {least} character(s), but has {length}")));
-        // An empty text matches no pattern either: one mistake.
+        // An empty text does not match a pattern either, but is one mistake.
         return;
     }
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
         wrong(Violation::blocking(path, format!("must have at most {most} characters, but has {length}")));
     }
     if let Some(pattern) = schema["pattern"].as_str() {
-        // The patterns come from our CRDs; a pattern that does not compile fails the test that admits the examples.
+        // The patterns come from Portlane's CRDs; a pattern that does not compile fails the test that admits the
+        // examples.
         if !matches(pattern, text) {
             let must = words::allowed(pattern).map_or_else(|| format!("match {pattern}"), ToOwned::to_owned);
             let remedy = remedies::text(&must, text).map_or_else(String::new, |remedy| format!(": {remedy}"));
@@ -352,7 +353,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     })
 }
 
-/// An amount, which needs no quotes if it is a whole number.
+/// Checks an amount, which needs no quotes if it is a whole number.
 fn integer_or_string(schema: &Value, value: &Value, path: &str, wrong: &mut impl FnMut(Violation)) {
     match (value, value.as_i64()) {
         (Value::String(text), _) => string(schema, text, path, wrong),

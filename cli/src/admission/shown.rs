@@ -1,9 +1,9 @@
-//! How much of a value a message shows.
+//! Bounds the length of values in messages.
 
-/// Characters of a value that a message shows.
+/// Most characters of a value in a message.
 const SHOWN: usize = 60;
 
-/// A text as far as a message shows it.
+/// Cuts a text for a message.
 pub(super) fn cut(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }

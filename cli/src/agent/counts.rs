@@ -1,4 +1,4 @@
-//! What an agent has done, in the form that Prometheus reads.
+//! The counts of an agent, in the text format of Prometheus.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,19 +19,19 @@ const REASONS: [Reason; 7] = [
     Reason::Other,
 ];
 
-/// Why datagrams were dropped, and the labels of these counts.
+/// The reasons for dropped datagrams, with the labels of their counts.
 const DROPS: [(Drops, &str); 3] = [(Drops::Waited, "waited"), (Drops::Full, "full"), (Drops::Refused, "refused")];
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Connections, by their endpoint. For a moment it may have two.
+    /// Connections by endpoint. For a moment, an endpoint may have two.
     connections: RefCell<BTreeMap<EndpointId, usize>>,
-    /// Connections that were lost, and that no other has replaced yet.
+    /// Lost connections that have not been replaced yet.
     missing: Cell<u64>,
     reconnects: Cell<u64>,
     streams: Cell<u64>,
     refused: [Cell<u64>; REASONS.len()],
-    /// Bytes of streams: from clients to targets, and back.
+    /// Bytes of streams: from clients to targets, and back (`down`).
     up: Cell<u64>,
     down: Cell<u64>,
     dropped: [Cell<u64>; DROPS.len()],
@@ -86,17 +86,17 @@ impl Counts {
         }
     }
 
-    /// So many connections to the health address were closed for lack of a place.
+    /// Sets the number of connections to the health address that were closed for lack of a place.
     pub(super) fn set_closed(&self, closed: u64) {
         self.closed.set(closed);
     }
 
-    /// Endpoints to which a connection is there.
+    /// The number of connected endpoints.
     pub(super) fn sessions(&self) -> usize {
         self.connections.borrow().len()
     }
 
-    /// Why no streams can come, if so.
+    /// Why no streams can arrive; `None` if they can.
     pub(super) fn lacks(&self) -> Option<&'static str> {
         if self.draining.get() {
             return Some("the agent is about to stop");

@@ -1,13 +1,13 @@
-//! Which of many equal messages are printed: the first, and then one a minute.
+//! Damps equal messages: the first is printed, and then one a minute.
 
 use std::{collections::BTreeMap, time::Duration};
 
 /// Time between two equal messages.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Most different messages a minute.
+/// Most different messages per minute.
 const MOST: usize = 64;
 
-/// What was printed within the last minute, and when.
+/// The messages that were printed within the last minute, with their times.
 #[derive(Debug, Default)]
 pub(super) struct Damper(BTreeMap<(&'static str, String), Duration>);
 
@@ -23,7 +23,7 @@ impl Damper {
         true
     }
 
-    /// The next message of this kind is the first again.
+    /// Resets a kind, so that its next message counts as the first.
     pub(super) fn forget(&mut self, kind: &'static str) {
         self.0.retain(|(other, _), _| *other != kind);
     }

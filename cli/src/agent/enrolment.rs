@@ -1,4 +1,4 @@
-//! Who the agent is: what its folder has, or what a join string gives.
+//! The identity of the agent: from its folder, or from a join string.
 
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ pub(super) struct Member {
     pub(super) folder: AgentFolder,
     pub(super) key: AgentKey,
     pub(super) enrolled: Enrolled,
-    /// Where the server is reached.
+    /// The addresses of the server.
     pub(super) addresses: Vec<Address>,
     pub(super) way: Way,
 }
 
 impl Member {
-    /// Enrols if there is a join string that was not redeemed here, for as long as it takes, and otherwise continues as
-    /// before.
+    /// Enrols if there is a join string that was not redeemed here, however long that takes, and otherwise continues
+    /// with the earlier identity.
     pub(super) async fn join(settings: &Settings, join: Option<&Secret>, log: &Log) -> Result<Self, Error> {
         let folder = AgentFolder::open(&settings.data)?;
         let clock = Arc::new(DefaultTimeProvider);
@@ -60,12 +60,12 @@ impl Member {
     }
 }
 
-/// Whether a join string is another one than that which was redeemed here last.
+/// Whether a join string differs from the one that was redeemed here last.
 fn is_new(join: Option<&JoinString>, joined: Option<&Joined>) -> bool {
     join.is_some_and(|join| joined.is_none_or(|joined| joined.token != join.token().fingerprint()))
 }
 
-/// Redeems a join string, again and again until the server answers.
+/// Redeems a join string, with retries until the server answers.
 async fn redeem(
     text: &str,
     join: &JoinString,

@@ -1,4 +1,4 @@
-//! Why an agent does not run.
+//! The failures of an agent.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -26,13 +26,13 @@ pub(super) enum Error {
     /// The name of the instance is not valid.
     #[error("--name: {0}")]
     Name(NameError),
-    /// Nowhere to keep the key.
+    /// There is no folder for the key.
     #[error("this user has no home folder: name the folder for the key and the certificate with --data")]
     NoFolder,
     /// `HTTPS_PROXY` is not valid.
     #[error(transparent)]
     Proxy(ProxyUrlError),
-    /// Neither a join string nor a certificate.
+    /// There is neither a join string nor a certificate.
     #[error(
         "this agent has not enrolled, no certificate is in {}: give it a join string of the server with --join-file or \
          PORTLANE_JOIN, or name its folder with --data",
@@ -51,13 +51,13 @@ pub(super) enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Signal handlers, the runtime, or chance.
+    /// Signal handlers, the runtime or the random number generator failed.
     #[error("I/O error")]
     System(#[from] io::Error),
 }
 
 impl Error {
-    /// The exit code: 2 if the arguments are at fault.
+    /// The exit code: 2 if the arguments are invalid.
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Config { .. }

@@ -1,4 +1,4 @@
-//! The health address of an agent: /livez, /readyz and /metrics, one request a connection.
+//! The health address of an agent: /livez, /readyz and /metrics, with one request per connection.
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
@@ -16,9 +16,9 @@ use tokio::{
 
 use super::{counts::Counts, error::Error};
 
-/// A newcomer always gets a place: the source with the most connections loses one.
+/// A newcomer always gets a place: a connection of the source with the most connections is evicted.
 const DOOR: Bounds = Bounds { strangers: 16, per_source: 8, known: 0, evict: Evict::Any, rates: None };
-/// What there is.
+/// The answer for an unknown path.
 const KNOWN: &str = "the endpoints are /livez, /readyz and /metrics\n";
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ pub(super) async fn serve(listener: TcpListener, counts: Rc<Counts>) {
             Err(_) => sleep(PAUSE).await,
         }
         counts.set_closed(door.closed().map(|(_, count)| count).sum());
-        // Let a connection whose place was taken back close before the next one is accepted.
+        // An evicted connection should close before the next one is accepted.
         yield_now().await;
     }
 }
@@ -54,7 +54,7 @@ async fn converse(stream: TcpStream, place: Place, counts: Rc<Counts>) {
     serve_texts(stream, &place, KNOWN, |path| look(path, &counts)).await;
 }
 
-/// What is at a path; an error is the text of what does not work.
+/// Returns the text at a path; an error is the description of a problem.
 fn look(path: &str, counts: &Counts) -> Option<Result<String, String>> {
     let ok = || Ok("ok\n".to_owned());
     match path {

@@ -1,4 +1,4 @@
-//! The settings of an agent: by options, by variables, and by its file, in this order.
+//! The settings of an agent: from options, variables and its file, in this order of precedence.
 
 use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::state;
 
 /// The variable with a join string.
 const JOIN: &str = "PORTLANE_JOIN";
-/// Folder of agents within that of the user's state.
+/// Folder of agents within the state folder of the user.
 const FOLDER: &str = "portlane-agent";
 /// Seconds to wait for streams before exit.
 const DRAIN: u32 = 60;
@@ -34,7 +34,7 @@ pub(super) struct Settings {
     pub(super) proxy: Option<Proxy>,
 }
 
-/// Where the join string is.
+/// The source of the join string.
 #[derive(Clone, Debug)]
 pub(super) enum Join {
     Text(Secret),
@@ -63,7 +63,7 @@ impl Join {
 }
 
 impl Settings {
-    /// The settings of an agent on a host of this name. `variable` gives the value of a variable of the environment.
+    /// The settings of an agent on a host of this name. `variable` returns the value of a variable of the environment.
     pub(super) fn new(
         given: &Options,
         file: &Options,
@@ -98,7 +98,7 @@ fn folder(state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     Some(state::folder(state, home)?.join(FOLDER))
 }
 
-/// The name of a host as one label of DNS.
+/// Turns the name of a host into one DNS label.
 fn label(host: &str) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
     let label: String = host.chars().map(plain).take(LABEL).collect();

@@ -1,4 +1,4 @@
-//! What an agent says of itself: each event is a line of the log, and is counted.
+//! Reports on an agent: each event is logged and counted.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,11 +24,11 @@ use super::{
 pub(super) struct Teller {
     log: Log,
     counts: Rc<Counts>,
-    /// How long streams may take to end.
+    /// The time within which streams may end.
     drain: Duration,
     start: Instant,
     damper: RefCell<Damper>,
-    /// The loss of the last connection was not logged, and so its return is not.
+    /// Whether the loss of the last connection was not logged, so that its return is not logged either.
     silent: Cell<bool>,
 }
 
@@ -38,7 +38,7 @@ impl Teller {
         Self { log, counts, drain, start: Instant::now(), damper, silent }
     }
 
-    /// Counts an event, and tells it.
+    /// Counts and logs an event.
     pub(super) fn tell(&self, event: &Event<'_>) {
         self.counts.count(event);
         match event {
@@ -86,7 +86,7 @@ impl Teller {
         }
     }
 
-    /// Tells what became of a renewal.
+    /// Logs the outcome of a renewal.
     pub(super) fn renewed(&self, renewed: &Renewed<'_>) {
         match renewed {
             Renewed::Done(enrolled) => {
@@ -117,12 +117,12 @@ impl Teller {
     }
 }
 
-/// What is dialled, as a subject.
+/// The dialled address as a subject.
 fn subject(place: &str) -> &str {
     if place == "any" { "portlane" } else { place }
 }
 
-/// When there is another attempt.
+/// Describes the time of the next attempt.
 pub(super) fn next(pause: Duration) -> String {
     format!("the next attempt is in {:.1} s", pause.as_secs_f64())
 }

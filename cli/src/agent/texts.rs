@@ -1,4 +1,4 @@
-//! Small texts: files that the owner of an agent writes.
+//! Small text files that the owner of an agent writes.
 
 use std::{
     fs::File,
@@ -9,12 +9,12 @@ use std::{
 /// Longest text, in bytes.
 const MOST: u64 = 64 << 10;
 
-/// The text of a file.
+/// Reads the text of a file.
 pub(super) fn file(path: &Path) -> io::Result<String> {
     whole(File::open(path)?)
 }
 
-/// All that there is to read, if it is not too long.
+/// Reads everything, if it is not too long.
 pub(super) fn whole(from: impl Read) -> io::Result<String> {
     let mut text = String::new();
     let length = from.take(MOST + 1).read_to_string(&mut text)?;

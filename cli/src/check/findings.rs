@@ -1,4 +1,4 @@
-//! What `validate` has found.
+//! The findings of `validate`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,28 +14,29 @@ use crate::{manifest::Problem, store::Objects};
 
 /// Kinds of objects, in the order of the summary.
 const KINDS: [&str; 3] = ["PortForward", "ForwardGateway", "ForwardAgent"];
-/// How a line begins that names what was not read.
+/// The start of the line that names skipped files and objects.
 const SKIPPED: &str = "skipped: ";
 
 /// The report of `validate`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Findings {
-    /// Nothing is refused.
+    /// Whether nothing is refused.
     pub(super) valid: bool,
     /// Number of objects without a problem, by kind.
     objects: BTreeMap<&'static str, usize>,
     problems: BTreeSet<Problem>,
     warnings: BTreeSet<Problem>,
-    /// Options that fit no object.
+    /// Options that match no object.
     options: Vec<String>,
-    /// What is no manifest of Portlane.
+    /// Files and objects that are not manifests of Portlane.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<String>,
 }
 
 impl Findings {
-    /// `refused` and `warnings` are those of the translation, `options` those that fit no object.
+    /// The findings of a translation. `refused` and `warnings` are those of the translation, and `options` those that
+    /// match no object.
     pub(super) fn new(
         objects: &Objects,
         gateways: &BTreeSet<ObjectKey>,
@@ -62,7 +63,7 @@ impl Findings {
         }
     }
 
-    /// The objects without a problem, and the number of problems.
+    /// The numbers of objects without a problem, and of problems.
     fn summary(&self) -> String {
         let count = |kind: &'static str| match self.objects.get(kind) {
             None => None,
@@ -94,7 +95,7 @@ pub(super) fn text(findings: &Findings, _: Look) -> String {
     lines.join("\n") + "\n"
 }
 
-/// One line: names and values in manifests must neither end it nor command the terminal.
+/// Formats one line: names and values in manifests must neither end it nor send commands to the terminal.
 pub(super) fn line(text: &impl Display) -> String {
     printable(&text.to_string()).into_owned()
 }

@@ -12,10 +12,10 @@ use tokio::{
 
 use crate::error::Error;
 
-/// Longest time until a document is read. The process answers at once, or hangs.
+/// Timeout of reading a document. The process answers at once, or hangs.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A document of the process.
+/// Reads a document of the process.
 pub(super) async fn get<T: DeserializeOwned>(address: SocketAddr, path: &'static str) -> Result<T, Error> {
     let failed = |why: String| Error::Admin { address, path, why };
     let answered = timeout(DEADLINE, exchange(address, path)).await;
@@ -24,7 +24,7 @@ pub(super) async fn get<T: DeserializeOwned>(address: SocketAddr, path: &'static
     serde_json::from_slice(body).map_err(|error| failed(error.to_string()))
 }
 
-/// Everything that the process answers.
+/// Reads the whole answer of the process.
 async fn exchange(address: SocketAddr, path: &'static str) -> Result<Vec<u8>, Error> {
     let mut stream = TcpStream::connect(address).await.map_err(|why| Error::NotRunning { address, why })?;
     // A connect to a dead port in the ephemeral range can connect to itself.
@@ -40,7 +40,7 @@ async fn exchange(address: SocketAddr, path: &'static str) -> Result<Vec<u8>, Er
     Ok(answer)
 }
 
-/// The body of a whole HTTP response, or why there is none.
+/// Returns the body of a complete HTTP response, or why there is none.
 fn body(answer: &[u8]) -> Result<&[u8], String> {
     const END: &[u8] = b"\r\n\r\n";
     let no_http = || "the answer is not HTTP".to_owned();

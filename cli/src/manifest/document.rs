@@ -1,4 +1,4 @@
-//! One document of a manifest, which knows on which line each of its values is.
+//! One document of a manifest, with the line of each of its values.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The line of a value without parts.
+    /// The line of a value without children.
     pub(super) fn leaf(line: usize) -> Self {
         Self { line, fields: Vec::new(), items: Vec::new() }
     }
@@ -32,7 +32,7 @@ impl Lines {
             let item = number.parse().ok().and_then(|at: usize| self.items.get(at));
             return item.map_or(self.line, |item| item.find(rest));
         }
-        // Keys may contain dots; the longest key that fits is the right one.
+        // Keys may contain dots; the longest matching key is the right one.
         let fits =
             |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
         let field = self.fields.iter().filter(|(key, _)| fits(key)).max_by_key(|(key, _)| key.len());
@@ -56,7 +56,7 @@ impl Document {
         self.lines.find(field)
     }
 
-    /// A document that begins on this line, without the lines of its fields.
+    /// A document at this line, without the lines of its fields.
     pub(crate) fn at_line(value: Value, line: usize) -> Self {
         Self { value, lines: Lines::leaf(line) }
     }

@@ -1,4 +1,4 @@
-//! Which files of a folder are manifests: those that kubectl reads, without the ones that only other tools read.
+//! Selects the manifests of a folder: the files that kubectl reads, without those that only other tools read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ const MAX_FILES: usize = 10_000;
 /// Most folders that `--recursive` visits under one folder.
 const MAX_FOLDERS: usize = 1000;
 
-/// Why a file is named that could be read: it is empty, or has comments, `null` or a list without items only.
+/// The reason for skipping a readable file: it is empty, or has only comments, `null` or a list without items.
 pub(crate) const NO_OBJECT: &str = "no object";
 
 /// The content of a folder.
@@ -21,15 +21,15 @@ pub(super) struct Listing {
     pub(super) skipped: Skipped,
 }
 
-/// Files and folders that are not read, by the reason.
+/// Files and folders that are not read, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skipped(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Skipped {
-    /// Files of a reason that are named; of more, only the number is given.
+    /// Most files of a reason that are named; further files are counted.
     const NAMED: usize = 3;
 
-    /// Adds what another folder skips.
+    /// Adds the skipped files of another folder.
     pub(crate) fn extend(&mut self, other: Self) {
         for (why, names) in other.0 {
             self.0.entry(why).or_default().extend(names);
@@ -93,7 +93,7 @@ enum Kind {
 
 fn kind(entry: &fs::DirEntry) -> io::Result<Kind> {
     let kind = entry.file_type()?;
-    // A link that leads nowhere counts as a file, which is read, reported, and watched.
+    // A dangling link counts as a file: it is read, reported, and watched.
     let leads_to_folder = || fs::metadata(entry.path()).is_ok_and(|target| target.is_dir());
     Ok(match kind {
         kind if kind.is_dir() => Kind::Folder,
@@ -106,21 +106,21 @@ fn kind(entry: &fs::DirEntry) -> io::Result<Kind> {
 enum Verdict {
     Read,
     Enter,
-    /// Not read, and reported.
+    /// The file is not read, and is reported.
     Skip(&'static str),
-    /// Not read, and nobody expects it to be.
+    /// The file is not read, as is expected.
     Ignore,
 }
 
-/// What to do with a file or folder of this name. As kubectl does, but without the files that editors, Helm and
-/// Kustomize keep beside manifests: with these kubectl fails.
+/// Decides about a file or folder of this name. The rules are those of kubectl, but without the files that editors,
+/// Helm and Kustomize keep beside manifests, at which kubectl fails.
 fn verdict(name: &str, kind: Kind, recursive: bool) -> Verdict {
     let hidden = name.starts_with('.');
     let is_manifest = matches!(Path::new(name).extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"));
     match kind {
-        // Such as the `..data` of a mounted ConfigMap, whose files are in the folder itself too.
+        // An example is the `..data` of a mounted ConfigMap, whose files are in the folder itself too.
         Kind::Folder | Kind::LinkToFolder if name.starts_with("..") => Verdict::Ignore,
-        // kubectl enters it.
+        // kubectl enters hidden folders.
         Kind::Folder if hidden && recursive => Verdict::Skip("hidden folder"),
         Kind::Folder | Kind::LinkToFolder if hidden => Verdict::Ignore,
         Kind::Folder if recursive => Verdict::Enter,

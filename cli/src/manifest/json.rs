@@ -1,8 +1,8 @@
-//! JSON where it is no YAML, as kubectl reads it: other escapes, and documents with nothing between them.
+//! JSON that is not YAML, as kubectl reads it: other escapes, and documents without separators.
 
 use super::Document;
 
-/// The documents of a text that is JSON throughout.
+/// Parses a text that consists only of JSON documents.
 pub(super) fn json(text: &str) -> Option<Vec<Document>> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
     let mut documents = Vec::new();

@@ -1,4 +1,4 @@
-//! Value of a plain scalar: YAML 1.1, as kubectl reads it. `on` is a boolean, `010` is 8.
+//! The value of a plain scalar by YAML 1.1, as kubectl reads it: `on` is a boolean, `010` is 8.
 
 use serde_json::{Number, Value};
 

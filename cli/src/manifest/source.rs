@@ -1,4 +1,4 @@
-//! The files that manifests come from, and their changes.
+//! The sources of manifests, and their changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,14 +17,14 @@ use super::{
     parse, text,
 };
 
-/// A file that is absent or empty for less than this time is being replaced.
+/// A file that is absent or empty for less than this time counts as being replaced.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// Change of a file since the last look.
+/// Change of a file since the last read.
 pub(crate) enum FileChange {
     /// The file now has these documents.
     Documents(Vec<Document>),
-    /// The file of a folder has documents, none of which is meant to be a manifest.
+    /// The file is from a folder and has documents, none of which is meant to be a manifest.
     NoManifest,
     /// The file cannot be read; its previous documents stay.
     Unreadable(Problem),
@@ -33,7 +33,7 @@ pub(crate) enum FileChange {
 }
 
 impl FileChange {
-    /// The file is in a folder, but does not exist: a link leads nowhere.
+    /// The change of a file in a folder that does not exist: it is a dangling link.
     pub(crate) fn missing(name: &str) -> Self {
         Self::Unreadable(problem(name, 1, "cannot be read: the file that it links to does not exist".to_owned()))
     }
@@ -41,27 +41,27 @@ impl FileChange {
 
 /// The given paths, and the files found under them.
 pub(crate) struct Sources {
-    /// Standard input and pipes, which can be read once only.
+    /// Standard input and pipes, which can be read only once.
     streams: Vec<PathBuf>,
     paths: Vec<PathBuf>,
     recursive: bool,
     files: BTreeMap<PathBuf, File>,
-    /// Folders that could not be listed at the last look, with the reported error.
+    /// Folders that could not be listed at the last read, with the reported error.
     unlisted: BTreeMap<PathBuf, String>,
     skipped: Skipped,
 }
 
 struct File {
     followed: Followed,
-    /// Since when the file has had no document, as between creation and the first write.
+    /// The time since which the file has had no document, as between creation and the first write.
     blank_since: Option<Instant>,
-    /// The file had content.
+    /// Whether the file had content.
     had_content: bool,
-    /// Error of the last look, if the file could not be read.
+    /// Error of the last read, if the file could not be read.
     refusal: Option<String>,
     absent_since: Option<Instant>,
     gone: bool,
-    /// The path of a file that is gone is a link, which leads nowhere.
+    /// Whether the path of a missing file is a dangling link.
     dangles: bool,
 }
 
@@ -95,12 +95,12 @@ impl Sources {
         absent.map(|(path, _)| path.display().to_string()).collect()
     }
 
-    /// What the folders have that is not read, and files that have had no document so far.
+    /// The skipped files of the folders, and files that have had no document so far.
     pub(crate) fn skipped(&self) -> &Skipped {
         &self.skipped
     }
 
-    /// Every file is read again, whether it changed or not, once it is complete.
+    /// Makes every file be read again, whether it changed or not, once it is complete.
     pub(crate) fn read_again(&mut self) {
         for file in self.files.values_mut() {
             file.followed.read_again();
@@ -108,12 +108,12 @@ impl Sources {
         }
     }
 
-    /// The content of standard input and pipes; read once, to the end.
+    /// Reads standard input and pipes to the end; called once.
     pub(crate) fn streams(&self) -> Vec<(String, FileChange)> {
         self.streams.iter().map(|path| read_stream(path)).collect()
     }
 
-    /// Changes since the last look, by file.
+    /// Returns the changes since the last call, by file.
     pub(crate) fn look(&mut self) -> Vec<(String, FileChange)> {
         let mut changes = Vec::new();
         let present = self.present(&mut changes);
@@ -177,12 +177,12 @@ impl Sources {
     }
 }
 
-/// How a file came to be read.
+/// How a file was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Its path was given.
+    /// The path of the file was given.
     Named,
-    /// It is in a folder whose path was given.
+    /// The file is in a folder whose path was given.
     Folder,
 }
 
@@ -214,7 +214,7 @@ impl File {
     }
 
     /// The problem of a file that has no document any more. Programs empty a file and fill it seconds later, or fail
-    /// after the first `---` (`helm template > file`), so that only a file that was removed ends what it had.
+    /// after the first `---` (`helm template > file`), so objects end only with a file that was removed.
     fn blank(&mut self, name: &str) -> Option<FileChange> {
         let is_settled = self.blank_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
         (is_settled && std::mem::take(&mut self.had_content)).then(|| {
@@ -232,7 +232,7 @@ impl File {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
         let vanished = !self.gone && since.elapsed() >= GONE_AFTER;
         self.gone |= vanished;
-        // The same file may come back, as behind a link, and what it had is gone by then.
+        // The same file may come back, as behind a link, after its objects are gone.
         vanished.then(|| self.followed.read_again()).map(|()| FileChange::Gone)
     }
 
@@ -279,7 +279,7 @@ fn change(name: &str, bytes: io::Result<Vec<u8>>, origin: Origin) -> FileChange 
         Ok(text) => text,
         Err(flaw) => return unreadable(flaw.line, flaw.message),
     };
-    // JSON has escapes that YAML does not have, and its documents need nothing between them.
+    // JSON has escapes that YAML lacks, and its documents need no separators.
     match parse(name, &text).or_else(|problem| json(&text).ok_or(problem)) {
         Ok(documents) if origin == Origin::Folder && is_of_another_tool(&documents) => FileChange::NoManifest,
         Ok(documents) => FileChange::Documents(documents.into_iter().flat_map(Document::items).collect()),
@@ -287,7 +287,7 @@ fn change(name: &str, bytes: io::Result<Vec<u8>>, origin: Origin) -> FileChange 
     }
 }
 
-/// Whether a file is empty but for space, comments and the marks between documents.
+/// Whether a file has only space, comments and document markers.
 fn has_no_document(bytes: &[u8]) -> bool {
     let is_blank = |line: &str| {
         let line = line.trim();

@@ -1,6 +1,6 @@
 //! Tabs in the place of indentation: before the first word of a line, or between a '-' and its value. kubectl refuses
-//! them, except inside brackets and quotes and behind the indentation of a text. The parser of Portlane draws the line
-//! elsewhere, so that tabs are judged here and become spaces.
+//! them, except inside brackets and quotes and behind the indentation of a text. The parser of Portlane has other
+//! rules, so tabs are judged here and replaced by spaces.
 
 use std::{borrow::Cow, iter, ops::Range};
 
@@ -10,7 +10,8 @@ use super::text::without_tabs;
 
 /// Most lines of a file with such a tab.
 const MOST: usize = 200_000;
-/// Spaces that stand for a tab: more than what is in brackets is indented, so that the parser takes it for indented.
+/// Spaces that replace a tab: more than the indentation of any content in brackets, so that the parser accepts it as
+/// indented.
 const WIDTH: usize = 32;
 
 /// A tab that kubectl refuses.
@@ -31,7 +32,7 @@ struct Tab {
     is_after_dash: bool,
 }
 
-/// The text with spaces instead of the tabs that kubectl accepts in the place of indentation.
+/// Replaces the tabs that kubectl accepts in the place of indentation by spaces.
 pub(super) fn judge(text: &str) -> Result<Cow<'_, str>, Refused> {
     if !text.contains('\t') {
         return Ok(Cow::Borrowed(text));
@@ -55,12 +56,12 @@ pub(super) fn judge(text: &str) -> Result<Cow<'_, str>, Refused> {
     }
 }
 
-/// The text with spaces instead of the first such tab of each line, of which one more than [`MOST`] is looked for.
+/// Replaces the first such tab of each line by spaces. Searches for at most one tab more than [`MOST`].
 fn widen(text: &str) -> (String, Vec<Tab>) {
     let (mut wide, mut tabs) = (String::with_capacity(text.len()), Vec::new());
     let (mut at, mut after) = (0, None);
     let (mut line, mut column) = (1, 0);
-    // Whether the line has only blanks and dashes so far, and no tab.
+    // `begins`: the line has only blanks and dashes so far, and no tab.
     let (mut begins, mut is_after_dash) = (true, false);
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -89,7 +90,7 @@ fn widen(text: &str) -> (String, Vec<Tab>) {
     (wide, tabs)
 }
 
-/// The text with tabs again at these places, which are in order.
+/// Restores tabs at these places, which are in order.
 fn restore(wide: &str, tabs: impl Iterator<Item = usize>) -> String {
     let mut tabs = tabs.peekable();
     let mut text = String::with_capacity(wide.len());
@@ -108,28 +109,28 @@ fn restore(wide: &str, tabs: impl Iterator<Item = usize>) -> String {
 
 /// A value that is a text.
 enum Text {
-    /// Without quotes; its further lines, and what follows it, must be indented as far as this column.
+    /// A plain scalar; its further lines, and the content after it, must be indented up to this column.
     Plain(usize),
-    /// In quotes.
+    /// A quoted scalar.
     Quoted,
-    /// A block whose content begins at this column.
+    /// A block scalar whose content begins at this column.
     Block(usize),
 }
 
-/// A mapping or a sequence that has not ended.
+/// A mapping or a sequence that is still open.
 struct Collection {
-    /// Where its brackets, or those around it, begin.
+    /// The start of its brackets, or of those around it.
     flow: Option<usize>,
-    /// The column as far as which a plain text in it must be indented.
+    /// The column up to which a plain text in the collection must be indented.
     least: usize,
 }
 
-/// Where texts and brackets are, in order and in characters.
+/// The positions of texts and brackets, in order and in characters.
 #[derive(Default)]
 struct Places {
     texts: Vec<(Range<usize>, Text)>,
     flows: Vec<(Range<usize>, ())>,
-    /// Where the parser has stopped, if it did.
+    /// The position at which the parser stopped, if it did.
     known: usize,
 }
 
@@ -175,7 +176,7 @@ impl Places {
                 _ => {}
             }
         }
-        // Brackets that do not end say nothing of what is in them.
+        // If brackets are not closed, the extent of their content is unknown.
         let unclosed = open.iter().find_map(|collection| collection.flow);
         places.known = unclosed.map_or(places.known, |begin| begin.min(places.known));
         places
@@ -194,13 +195,13 @@ impl Places {
         }
     }
 
-    /// Whether a tab is part of a text, or nothing is known of it.
+    /// Whether a tab is part of a text, or its position is unknown to the parser.
     fn keep(&self, at: usize) -> bool {
         at >= self.known || matches!(find(&self.texts, at), Some(Text::Block(_)))
     }
 }
 
-/// What is at a position.
+/// Returns the value of the range at a position.
 fn find<T>(ranges: &[(Range<usize>, T)], at: usize) -> Option<&T> {
     let first = ranges.partition_point(|(range, _)| range.end <= at);
     ranges.get(first).filter(|(range, _)| range.contains(&at)).map(|(_, found)| found)

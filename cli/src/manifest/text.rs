@@ -2,7 +2,7 @@
 
 use std::{iter, ops::Range};
 
-/// What the parser says of an indentation that is wrong.
+/// Messages of the parser about wrong indentation.
 const OF_INDENTATION: [&str; 7] = [
     "mapping values are not allowed",
     "did not find expected key",
@@ -12,20 +12,20 @@ const OF_INDENTATION: [&str; 7] = [
     "simple key expect",
     "wrongly indented",
 ];
-/// What is wrong with a text that is not valid YAML because it is a template of Helm.
+/// The message about a text that is not valid YAML because it is a template of Helm.
 const HELM: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
                     example: helm template CHART | portlane validate -f -";
-/// The same for a template of Jinja.
+/// The message about a template of Jinja.
 const JINJA: &str = "is a Jinja template, not a manifest: '{% ... %}' is not filled in; render the template first";
-/// The same for a template of envsubst.
+/// The message about a template of envsubst.
 const VARIABLE: &str = "is a template, not a manifest: '${...}' is not filled in; fill in the variables first, for \
                         example: envsubst < FILE | portlane validate -f -";
-/// What is wrong with a text that Git could not merge.
+/// The message about a text with a merge conflict of Git.
 const CONFLICT: &str = "has a merge conflict of Git; resolve the conflict and remove its marks";
-/// Starts a text, or a document of it, and means nothing.
+/// A mark at the start of a text, or of a document in it, without a meaning.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Why bytes are no text that kubectl reads.
+/// Why bytes are not a text that kubectl reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Flaw {
     pub(super) line: usize,
@@ -60,7 +60,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Flaw> {
     String::from_utf16(&units).map_err(|_| flaw())
 }
 
-/// The text without the byte order marks that begin it and its documents.
+/// Removes the byte order marks at the start of the text and of its documents.
 fn without_marks(text: String) -> String {
     if !text.contains(BYTE_ORDER_MARK) {
         return text;
@@ -82,8 +82,7 @@ fn is_printable(letter: char) -> bool {
     )
 }
 
-/// The text with spaces instead of the tabs between a ':' and what follows it, except in these ranges of characters,
-/// which are in order.
+/// Replaces the tabs between a ':' and its value by spaces, except in these ranges of characters, which are in order.
 pub(super) fn without_tabs(text: &str, kept: &[Range<usize>]) -> String {
     let mut kept = kept.iter().peekable();
     let mut is_after_colon = false;
@@ -96,7 +95,7 @@ pub(super) fn without_tabs(text: &str, kept: &[Range<usize>]) -> String {
     text.chars().enumerate().map(replace).collect()
 }
 
-/// The first line that kubectl refuses wherever it is: a directive, or content right behind a '---'.
+/// The first line that kubectl refuses at any place: a directive, or content right behind a '---'.
 pub(super) fn refused_line(text: &str) -> Option<Flaw> {
     let mut is_head = true;
     for (line, content) in iter::zip(1_usize.., text.lines()) {
@@ -104,7 +103,7 @@ pub(super) fn refused_line(text: &str) -> Option<Flaw> {
             _ if is_head && content.starts_with('%') => {
                 "has a YAML directive, which kubectl does not support; remove the line"
             }
-            // A template may begin there, which has a message of its own.
+            // The content may be a template, which has a message of its own.
             Some(next) if !next.is_whitespace() && !matches!(next, '#' | '{') => {
                 "begins with '---' and more, which separates no documents; write '---' alone on its line"
             }
@@ -118,8 +117,8 @@ pub(super) fn refused_line(text: &str) -> Option<Flaw> {
     None
 }
 
-/// The first of the characters at which kubectl, by YAML 1.1, ends a line, also that of a comment, and of which editors
-/// and the parser here know nothing.
+/// The first character at which kubectl, by YAML 1.1, ends a line or a comment, but at which editors and the parser
+/// here do not.
 pub(super) fn line_break(text: &str) -> Option<Flaw> {
     let (at, letter) = text.char_indices().find(|(_, letter)| matches!(letter, '\u{85}' | '\u{2028}' | '\u{2029}'))?;
     let code = u32::from(letter);
@@ -132,7 +131,7 @@ pub(super) fn line_break(text: &str) -> Option<Flaw> {
     })
 }
 
-/// Why a text that is not valid YAML is no manifest yet, and where. `line` is that of the mistake.
+/// Why a text that is not valid YAML is not a manifest yet, and the position. `line` is the line of the mistake.
 pub(super) fn template(text: &str, line: usize) -> Option<Flaw> {
     let is_conflict = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
     let first = |is_one: &dyn Fn(&str) -> bool| {
@@ -155,13 +154,13 @@ pub(super) fn template(text: &str, line: usize) -> Option<Flaw> {
     } else if let Some(line) = given(&helm).or_else(|| first(&helm)) {
         (line, HELM)
     } else {
-        // Scripts in manifests have variables, too: only the line of the mistake counts.
+        // Scripts in manifests have variables, too, so only the line of the mistake counts.
         (given(&variable)?, VARIABLE)
     };
     Some(Flaw { line, message: message.to_owned() })
 }
 
-/// A message of the parser, with what to do about the mistake if that is known. `line` is that of the mistake.
+/// A message of the parser, with the remedy if it is known. `line` is the line of the mistake.
 pub(super) fn with_remedy(text: &str, line: usize, message: String) -> String {
     let says = |words: &str| message.contains(words);
     if says("unknown anchor") || says("scanning an anchor or alias") {

@@ -36,13 +36,13 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     })
 }
 
-/// The documents of a text. The parser requires a space where kubectl accepts a tab after a ':', so that such tabs are
-/// replaced, all at once.
+/// Parses the documents of a text. The parser requires a space where kubectl accepts a tab after a ':', so all such
+/// tabs are replaced at once.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let text = tabs::judge(text).map_err(|refused| YamlError::new(refused.line, refused.message))?;
     match build(&text) {
         Err(error) if error.is_of_tab => {
-            // Where texts in quotes and blocks are is known once no tab is in the parser's way.
+            // The positions of quoted and block scalars are known only after all tabs are replaced.
             let texts = texts(&text::without_tabs(&text, &[]));
             build(&text::without_tabs(&text, &texts))
         }
@@ -55,7 +55,7 @@ fn build(text: &str) -> Result<Vec<Document>, YamlError> {
     Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0 }.documents()
 }
 
-/// Where texts in quotes and blocks are, in characters, up to the first error.
+/// The positions of quoted and block scalars, in characters, up to the first error.
 fn texts(text: &str) -> Vec<Range<usize>> {
     let mut parser = Parser::new_from_str(text);
     let mut found = Vec::new();
@@ -74,7 +74,7 @@ fn texts(text: &str) -> Vec<Range<usize>> {
 struct YamlError {
     line: usize,
     message: String,
-    /// Whether the parser refuses a value that follows a ':' and a tab.
+    /// Whether the error is about a value that follows a ':' and a tab.
     is_of_tab: bool,
 }
 
@@ -84,7 +84,7 @@ impl YamlError {
     }
 }
 
-/// How the parser refuses a value that follows a ':' and a tab.
+/// The parser's message about a value that follows a ':' and a tab.
 const NO_SPACE: &str = "':' must be followed by a valid YAML whitespace";
 
 /// Whether a value is absent.
@@ -168,7 +168,7 @@ impl<'a> Builder<'a> {
                     let message = "is not valid YAML: an alias refers to the anchor that contains it".to_owned();
                     return Err(YamlError::new(line, message));
                 };
-                // Charged before the copy is made, because an alias bomb works by copying.
+                // The cost is charged before the copy is made, because an alias bomb works by copying.
                 let (nodes, text) = (node.nodes, node.text);
                 self.spend(nodes, text, line)?;
                 return self.anchors.get(&anchor).cloned().ok_or(YamlError::new(line, ""));
@@ -176,7 +176,7 @@ impl<'a> Builder<'a> {
             _ => return Err(YamlError::new(line, "is not valid YAML")),
         };
         if anchor > 0 {
-            // Charges the copy that the anchor keeps.
+            // This charges the copy that the anchor keeps.
             self.spend(node.nodes, node.text, line)?;
             self.anchors.insert(anchor, node.clone());
         }
@@ -259,8 +259,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The fields that a merge key (`<<`) sets where it stands, as kubectl reads it: they replace those before it, and
-/// those after it replace them. Of several mappings the first one counts.
+/// The fields that a merge key (`<<`) sets at its position, as kubectl reads it: they replace fields before it, and
+/// fields after it replace them. Of several mappings, the first one takes precedence.
 fn fields(value: Value, line: usize) -> Result<Map<String, Value>, YamlError> {
     match value {
         Value::Object(fields) => Ok(fields),

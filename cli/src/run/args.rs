@@ -56,7 +56,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
+    /// Describes a conflict between arguments that are valid one by one, in a sentence for the user.
     #[must_use]
     pub fn flaw(&self) -> Option<String> {
         flaw(&self.input, &self.laptop.map, self.print).or_else(|| self.tunnels.flaw())
@@ -68,7 +68,7 @@ impl Run {
         self.print
     }
 
-    /// The access log of all forwards, if it is not for each of them to say.
+    /// The access log mode of all forwards; absent if each forward has its own.
     pub(crate) fn access_log(&self) -> Option<crds::AccessLogMode> {
         let mode = self.access_log.or(self.quiet.then_some(AccessLog::Off))?;
         Some(match mode {

@@ -11,7 +11,7 @@ impl<S> Runner<'_, S> {
     pub(super) async fn drain(&self, term: &mut Signal, interrupt: &mut Signal) {
         let live = self.proxy.live_sessions();
         if live > 0 {
-            // The person who pressed Ctrl-C waits, so that this is said at any level.
+            // The user who pressed Ctrl-C waits, so the message is printed at any level.
             let level = if self.args.quiet { Level::Warn } else { Level::Info };
             self.proxy.log().notice(level, "draining", "portlane", farewell(live, self.args.drain_seconds));
         }
@@ -26,7 +26,7 @@ impl<S> Runner<'_, S> {
     }
 }
 
-/// What happens to the live sessions, and how to end them now.
+/// Describes what happens to the live sessions, and how to end them now.
 fn farewell(live: u64, seconds: u32) -> String {
     match seconds {
         0 => format!("{live} live session(s) end now"),

@@ -1,4 +1,4 @@
-//! The options of `portlane run` for the agents that dial it, and for what it keeps.
+//! The options of `portlane run` for the agents that dial it, and for its stored data.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use crate::{options, state};
 /// Most addresses in a join string.
 const ADDRESSES: usize = 8;
 
-/// What to do where agents cannot connect.
+/// The remedy if agents cannot connect.
 pub(super) const REMEDY: &str = if cfg!(feature = "tunnels") {
     "start portlane run with --tunnel-address IP:PORT"
 } else {
@@ -40,7 +40,7 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    /// What arguments that are valid one by one do wrong together.
+    /// Describes a conflict between arguments that are valid one by one.
     pub(crate) fn flaw(&self) -> Option<String> {
         let address = self.tunnel_address?;
         if cfg!(not(feature = "tunnels")) {
@@ -75,7 +75,7 @@ impl Tunnels {
     }
 }
 
-/// The folder for what is kept: the one that is named, or that of the user.
+/// The folder for stored data: the named one, or that of the user.
 fn data(named: Option<&Path>, state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     named.map(Path::to_owned).or_else(|| Some(state::folder(state, home)?.join("portlane")))
 }

@@ -9,11 +9,11 @@ const LISTENER: usize = 0;
 const ADDRESS: usize = 1;
 const NAMES: usize = 2;
 const BACKENDS: usize = 3;
-/// The column that is shortened at its end, where the details are.
+/// The column that is shortened at its end, which has the details.
 pub(super) const STATE: usize = 4;
 
-/// What gives way on a narrow terminal, in this order: a column, and the width in characters that it gives way to. A
-/// column of width 0 is left out.
+/// The columns to narrow on a narrow terminal, in this order, each with its new width in characters. A column of width
+/// 0 is left out.
 const GIVE_WAY: [(usize, usize); 12] = [
     (BACKENDS, 20),
     (NAMES, 20),
@@ -30,7 +30,7 @@ const GIVE_WAY: [(usize, usize); 12] = [
 ];
 /// Spaces between two columns.
 const GAP: usize = 2;
-/// Widest column in characters that the others are aligned behind, where no terminal sets the width.
+/// The widest column, in characters, behind which others are aligned if no terminal sets the width.
 const WIDEST: usize = 60;
 
 /// The cells of each row as they are shown, padded; an empty cell is left out with its gap. No row is wider than
@@ -63,13 +63,13 @@ pub(super) fn layout(rows: &[[String; COLUMNS]], width: Option<usize>) -> Vec<[S
     rows.iter().map(row).collect()
 }
 
-/// The cells that are shown, with the gaps between them.
+/// Joins the cells that are shown, with the gaps between them.
 pub(super) fn joined(cells: &[String]) -> String {
     let cells: Vec<&str> = cells.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
     cells.join(&" ".repeat(GAP))
 }
 
-/// Makes columns narrower until the row fits, or nothing more gives way.
+/// Narrows columns until the row fits, or no column can be narrowed further.
 fn narrow(widths: &mut [usize; COLUMNS], most: usize) {
     for (column, least) in GIVE_WAY {
         let excess = total(widths).saturating_sub(most);
@@ -78,7 +78,7 @@ fn narrow(widths: &mut [usize; COLUMNS], most: usize) {
         }
         let width = &mut widths[column];
         if *width > least {
-            // A few characters of a column that is left out would say nothing.
+            // A few characters of a column that is to be left out would be useless.
             *width = if least == 0 { 0 } else { least.max(width.saturating_sub(excess)) };
         }
     }
@@ -105,8 +105,8 @@ fn cell(column: usize, text: &str, width: usize, limit: Option<usize>) -> String
     format!("{text:<width$}")
 }
 
-/// Names of listeners in no more than `width` characters each. The namespace gives way first, which most listeners have
-/// in common; then the part that leaves as many names as possible different from each other.
+/// Shortens names of listeners to at most `width` characters each. The namespace is cut first, which most listeners
+/// have in common; then the part whose loss leaves as many names as possible distinct.
 fn short_names(names: &[&str], width: usize) -> Vec<String> {
     let distinct = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len();
     let wanted = names.iter().collect::<BTreeSet<_>>().len();
@@ -142,7 +142,7 @@ fn without_namespace(name: &str, width: usize, end: usize) -> String {
     }
 }
 
-/// The text, or so much of its beginning and its last `end` characters that it has no more than `width` characters.
+/// The text, or as much of its beginning and its last `end` characters as fits into `width` characters.
 fn shortened(text: &str, width: usize, end: usize) -> String {
     let count = text.chars().count();
     if count <= width {

@@ -1,4 +1,4 @@
-//! The whole terminal as a page of text, and the keys that the user presses.
+//! A full-screen page of text on the terminal, and the user's keys.
 
 use std::{
     io::{self, Write},
@@ -19,23 +19,23 @@ use crossterm::{
 use kubectl_core::top::view::Key;
 use tokio::sync::mpsc;
 
-/// Longest time until the thread that reads keys notices that nobody reads them.
+/// The longest time until the thread that reads keys notices that the receiver is gone.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Inputs that may wait to be taken. A person who holds a key down waits for the screen.
+/// The most inputs in the queue. If a key is held down, the thread waits for the screen.
 const WAITING: usize = 8;
 
-/// What the user did.
+/// An action of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// The user ends the program.
     Quit,
     /// The user changes the view.
     View(Key),
-    /// The terminal has another size.
+    /// The size of the terminal changed.
     Resized,
 }
 
-/// The terminal. Dropping it restores what was there before.
+/// The terminal in full-screen mode. Dropping this value restores the previous contents.
 #[derive(Debug)]
 pub(super) struct Screen {
     out: io::Stdout,
@@ -54,18 +54,18 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Shows a text in place of the one before. No line is wrapped.
+    /// Shows a text in place of the previous one. No line is wrapped.
     pub(super) fn draw(&mut self, text: &str) -> io::Result<()> {
         paint(&mut self.out.lock(), text)
     }
 
-    /// Waits for what the user does. A terminal that has gone counts as the wish to quit.
+    /// Waits for an action of the user. A closed terminal counts as a request to quit.
     pub(super) async fn input(&mut self) -> Input {
         self.inputs.recv().await.unwrap_or(Input::Quit)
     }
 }
 
-/// Writes a frame: all of it becomes visible at once, in place of what was there.
+/// Writes a frame: all of it becomes visible at once, in place of the previous one.
 fn paint(out: &mut impl Write, text: &str) -> io::Result<()> {
     queue!(out, BeginSynchronizedUpdate, Clear(ClearType::All))?;
     for (row, line) in (0..).zip(text.lines()) {
@@ -77,13 +77,13 @@ fn paint(out: &mut impl Write, text: &str) -> io::Result<()> {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Nobody can read that the terminal has gone.
+        // A failure means that the terminal has closed, so there is nobody to tell.
         let _ = execute!(self.out, EnableLineWrap, Show, LeaveAlternateScreen);
         let _ = terminal::disable_raw_mode();
     }
 }
 
-/// Sends inputs until nobody reads them, or the terminal has gone.
+/// Sends inputs until the receiver is gone, or the terminal has closed.
 fn read(out: &mpsc::Sender<Input>) {
     while !out.is_closed() {
         let event = match event::poll(PATIENCE) {

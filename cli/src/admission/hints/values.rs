@@ -1,11 +1,10 @@
-//! The values that a rule is about, where its message names only fields.
+//! The values that violate a rule, where the message of the rule names only fields.
 
 use serde_json::Value;
 
 use crate::admission::shown::cut;
 
-/// Fields beside each other that decide a rule, by how its message begins. The first word of a message is the field that
-/// is wrong.
+/// Sibling fields that decide a rule, by the start of its message. The first word of a message is the invalid field.
 const DECIDING: [(&str, &[&str]); 14] = [
     ("endPort needs port", &["port", "endPort"]),
     ("endPort of an ", &["port", "endPort"]),
@@ -26,7 +25,7 @@ const DECIDING: [(&str, &[&str]); 14] = [
 const BACKENDS: [&str; 4] = ["service", "address", "local", "tunnel"];
 const CHECKS: [&str; 4] = ["http", "tcp", "mysql", "postgres"];
 
-/// The values that the rule with this message is about, and the field that is wrong. `field`: that of the rule.
+/// Returns the values that violate the rule with this message, and the invalid field. `field` is the field of the rule.
 pub(super) fn of(message: &str, field: &str, object: &Value) -> Option<(String, Option<String>)> {
     let around = super::get(object, field)?;
     if message.starts_with("endPort leads") {
@@ -61,7 +60,7 @@ fn words(value: &Value) -> String {
     }
 }
 
-/// The first backend whose ports end beyond the last port that there is, and where they would end.
+/// The first backend whose ports end beyond the last valid port, and the port at which they would end.
 fn beyond(listener: &Value) -> Option<(usize, u64)> {
     let more = listener["endPort"].as_u64()?.checked_sub(listener["port"].as_u64()?)?;
     let port = |backend: &Value| BACKENDS.into_iter().find_map(|kind| backend[kind]["port"].as_u64());
@@ -74,8 +73,8 @@ fn backends(listener: &Value) -> impl Iterator<Item = &Value> {
     listener["backends"].as_array().into_iter().flatten()
 }
 
-/// The first target of an agent that is there again, and where: the last port is the first one unless there is another,
-/// and the protocol is TCP.
+/// The first target of an agent that is repeated, and the position of the duplicate. The last port is the first one
+/// unless there is another, and the protocol is TCP.
 fn twice(spec: &Value) -> Option<(usize, usize)> {
     let targets = spec["targets"].as_array()?;
     let known = |target: &Value| {
@@ -98,7 +97,7 @@ fn ports(spec: &Value) -> Option<u64> {
     Some(spec["listeners"].as_array()?.iter().map(count).fold(0, u64::saturating_add))
 }
 
-/// The first listener that a rule about all of them refuses, and its name.
+/// The first listener that violates a rule about all of them, and its name.
 fn listener<'a>(message: &str, spec: &'a Value) -> Option<(usize, &'a str)> {
     let is_udp = |listener: &Value| listener["protocol"] == "UDP";
     let uses = |header: &Value| !matches!(header.as_str(), None | Some("Disabled"));

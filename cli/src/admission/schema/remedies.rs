@@ -1,16 +1,16 @@
-//! What to write instead of a value of the wrong type: most such values are the short form of another tool.
+//! Replacements for values of the wrong type: most such values are the short form of another tool.
 
 use serde_json::{Map, Value};
 
 use super::quoted;
 
-/// Characters of the longest text that a remedy repeats.
+/// The length of the longest text, in characters, that a remedy repeats.
 const REPEATED: usize = 60;
-/// Units of time by their names, in milliseconds.
+/// Units of time by name, in milliseconds.
 const UNITS: [(&str, u64); 7] =
     [("ms", 1), ("s", 1000), ("sec", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// Units of amounts by their names. A percentage counts as its number.
+/// Units of amounts by name. A percentage counts as its number.
 const FACTORS: [(&str, u64); 8] = [
     ("%", 1),
     ("k", 1000),
@@ -24,8 +24,8 @@ const FACTORS: [(&str, u64); 8] = [
 /// Values of enums that turn something off.
 const OFF: [&str; 2] = ["Disabled", "None"];
 
-/// What to write for `name` instead of a value that is not of the type `wanted`. `port`: the field `port` beside the
-/// value, which belongs into it.
+/// The replacement for the value of `name`, which is not of the type `wanted`. `port` is the sibling field `port`,
+/// which belongs into the value.
 pub(super) fn instead(schema: &Value, name: &str, value: &Value, port: Option<&Value>) -> Option<String> {
     match (schema["type"].as_str()?, value) {
         ("object", Value::String(_) | Value::Number(_)) if requires(schema, "agent") => {
@@ -66,7 +66,7 @@ fn is_quoted(wanted: &str, text: &str) -> bool {
     }
 }
 
-/// The field whose value is a text although the `port` beside the field belongs into an object there.
+/// The field whose value is a text although the sibling field `port` belongs into an object there.
 pub(super) fn split<'a>(fields: &'a Map<String, Value>, known: Option<&Map<String, Value>>) -> Option<&'a str> {
     let known = known.filter(|known| !known.contains_key("port"))?;
     fields.get("port")?.as_u64()?;
@@ -94,7 +94,7 @@ fn object(schema: &Value, name: &str, text: &str, port: Option<&Value>) -> Optio
     Some(format!("write {name}: {{{key}: {}, port: {port}}}", plain(host)?))
 }
 
-/// The object with its field, or each of its fields, that has an enum with this value.
+/// The object with its field, or each of its fields, whose enum has this value.
 fn short(schema: &Value, name: &str, value: &str) -> Option<String> {
     let has_value = |below: &Value| variants(below).is_some_and(|names| names.contains(&value));
     let fields = schema["properties"].as_object()?.iter().filter(|(_, below)| has_value(below));
@@ -111,14 +111,14 @@ fn requires(schema: &Value, field: &str) -> bool {
     schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == field))
 }
 
-/// `HOST:PORT` or `[HOST]:PORT` in parts.
+/// Splits `HOST:PORT` or `[HOST]:PORT`.
 fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok()?;
     (!host.is_empty() && (host.ends_with(']') || !host.contains(':'))).then_some((host, port))
 }
 
-/// What to write for a range of ports such as `7000-7010`, if the field is the port of a listener or of a range.
+/// The replacement for a range of ports such as `7000-7010`, if the field is the port of a listener or of a range.
 pub(super) fn range(path: &str, text: &str) -> Option<String> {
     let (first, last) = text.split_once('-')?;
     let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
@@ -126,7 +126,7 @@ pub(super) fn range(path: &str, text: &str) -> Option<String> {
     has_range.then(|| format!("write port: {first} and endPort: {last}"))
 }
 
-/// The value of an enum that a word of other tools stands for.
+/// The value of an enum for which a word of other tools stands.
 pub(super) fn variant(names: &[&str], text: &str) -> Option<&'static str> {
     let meant = match text.to_ascii_lowercase().as_str() {
         "0.0.0.0" | "::" | "[::]" | "*" | "any" => "All",
@@ -137,7 +137,7 @@ pub(super) fn variant(names: &[&str], text: &str) -> Option<&'static str> {
     names.contains(&meant).then_some(meant)
 }
 
-/// Why a text does not match the pattern of its field, if the text alone does not show the cause.
+/// Explains why a text does not match the pattern of its field, if the text alone does not show the cause.
 pub(super) fn text(must: &str, text: &str) -> Option<&'static str> {
     if must.contains("with the escapes") && text.contains(['\r', '\n', '\t', '\0']) {
         return Some(r"in double quotes, YAML turns \r and \n into the bytes; use single quotes");
@@ -145,7 +145,7 @@ pub(super) fn text(must: &str, text: &str) -> Option<&'static str> {
     (text.trim() != text && must.contains("have only")).then_some("remove the space")
 }
 
-/// An amount such as `10Mi` or `50%` as a number. Times have units of their own.
+/// Converts an amount such as `10Mi` or `50%` to a number. Times have units of their own.
 fn amount(name: &str, text: &str) -> Option<String> {
     if name.ends_with("Seconds") || name.ends_with("Millis") {
         return None;
@@ -157,7 +157,7 @@ fn amount(name: &str, text: &str) -> Option<String> {
     Some(format!("write {name}: {number}"))
 }
 
-/// A time such as `1h` as the number of seconds, or of milliseconds, that a field takes.
+/// Converts a time such as `1h` to the number of seconds, or of milliseconds, that a field takes.
 fn time(name: &str, text: &str) -> Option<String> {
     let divisor = match (name.ends_with("Seconds"), name.ends_with("Millis")) {
         (true, _) => 1000,
@@ -171,7 +171,7 @@ fn time(name: &str, text: &str) -> Option<String> {
     Some("write a whole number of seconds".to_owned())
 }
 
-/// The milliseconds of a time such as `1h30m`.
+/// Converts a time such as `1h30m` to milliseconds.
 fn millis(text: &str) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -187,7 +187,7 @@ fn millis(text: &str) -> Option<u64> {
     Some(sum)
 }
 
-/// A text as YAML, in quotes where they are needed; `None` if the text is too long to repeat, or has quotes.
+/// Formats a text as YAML, in quotes where they are needed; `None` if the text is too long to repeat, or has quotes.
 fn plain(text: &str) -> Option<String> {
     if text.is_empty() || text.chars().count() > REPEATED || text.contains('\'') {
         return None;

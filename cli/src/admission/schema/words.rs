@@ -1,4 +1,4 @@
-//! Words for violations of the schema: what a pattern allows, and where a field belongs.
+//! Explains violations of the schema: the values that a pattern allows, and the object to which a field belongs.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::{Violation, join};
 use crate::spelling;
 
-/// How the message begins for an unknown field that resembles no known one.
+/// The start of the message about an unknown field that resembles no known one.
 pub(super) const STRANGE: &str = "unknown field; known fields are ";
 
-/// What a value must be to match a pattern of the CRDs.
+/// Describes the values that match a pattern of the CRDs.
 pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
         "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" => {
@@ -51,7 +51,7 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
     })
 }
 
-/// Says of unknown fields where they belong, if one or two objects of the schema have a field of that name.
+/// Adds to unknown fields where they belong, if one or two objects of the schema have a field of that name.
 pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
     if !found.iter().any(is_elsewhere) {
         return;
@@ -66,8 +66,8 @@ pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
     }
 }
 
-/// Where a field belongs, and its name there if its author wrote the name in another way. A `spec` or a `status` below
-/// another field is something else than those of the document.
+/// Describes where a field belongs, and its name there if the author spelled it differently. A `spec` or a `status`
+/// below another field is not that of the document.
 fn place(places: &BTreeMap<&str, Vec<String>>, name: &str) -> Option<String> {
     let mut alike = places.iter().filter(|(known, _)| spelling::is_same(name, known));
     let (known, found) = places.get_key_value(name).or_else(|| alike.next())?;
@@ -85,7 +85,7 @@ pub(super) fn last_name(field: &str) -> &str {
     field.rsplit('.').next().unwrap_or_default()
 }
 
-/// Whether a field is unknown and no misspelling of a known one. One that only begins like a known one, such as
+/// Whether a field is unknown and not a misspelling of a known one. A field that only begins like a known one, such as
 /// `healthCheckPort` beside `healthCheck`, may belong elsewhere.
 fn is_elsewhere(wrong: &Violation) -> bool {
     let meant = wrong.message.strip_prefix("unknown field; did you mean '").and_then(|rest| rest.strip_suffix("'?"));
@@ -95,7 +95,7 @@ fn is_elsewhere(wrong: &Violation) -> bool {
     }
 }
 
-/// The objects that have a field, by its name.
+/// Collects the objects that have a field, by its name.
 fn collect<'a>(schema: &'a Value, path: &str, places: &mut BTreeMap<&'a str, Vec<String>>) {
     for (name, below) in schema["properties"].as_object().into_iter().flatten() {
         places.entry(name).or_default().push(path.to_owned());
