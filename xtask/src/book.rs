@@ -1,4 +1,4 @@
-//! Builds the site of the documentation with mdBook, and checks what came out.
+//! Builds the site of the documentation with mdBook, and checks the result.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -10,7 +10,7 @@ use crate::error::{BookError, TaskError};
 const SITE: &str = "target/book";
 /// Table of contents.
 const SUMMARY: &str = "docs/SUMMARY.md";
-/// What the name of the search index begins with. A hash may follow.
+/// The prefix of the name of the search index. A hash may follow.
 const SEARCH_INDEX: &str = "searchindex";
 /// A page of mdBook's own, whose links are relative to the root of a server.
 const NOT_FOUND: &str = "404.html";
@@ -71,7 +71,7 @@ fn has_search(site: &Path) -> Result<bool, BookError> {
     Ok(names.any(|name| name.to_string_lossy().starts_with(SEARCH_INDEX)))
 }
 
-/// Pages of the table of contents that the site lacks, and links that lead nowhere in the site.
+/// Returns the pages of the table of contents that the site lacks, and the links that are broken in the site.
 fn faults(summary: &str, pages: &BTreeMap<String, String>) -> Vec<String> {
     let listed = summary.split("](").skip(1).filter_map(|rest| rest.split_once(".md)"));
     let listed = listed.map(|(page, _)| format!("{page}.html"));
@@ -80,7 +80,7 @@ fn faults(summary: &str, pages: &BTreeMap<String, String>) -> Vec<String> {
     for (name, page) in pages.iter().filter(|(name, _)| *name != NOT_FOUND) {
         for link in links(page) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            // A script leads links out of docs to the repository.
+            // A script redirects links out of docs to the repository.
             let Some(target) = target(name, file) else { continue };
             match pages.get(&target) {
                 None => faults.push(format!("{name}: {link}: there is no such page")),
@@ -104,7 +104,7 @@ fn links(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The page that a link of the page `from` leads to. `None`: it leads out of the site.
+/// Returns the page that a link of the page `from` leads to. `None`: the link leads out of the site.
 fn target(from: &str, file: &str) -> Option<String> {
     if file.is_empty() {
         return Some(from.to_owned());

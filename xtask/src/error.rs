@@ -1,4 +1,4 @@
-//! Why a task failed.
+//! The failures of tasks.
 
 mod book;
 mod release;

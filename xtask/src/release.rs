@@ -1,4 +1,4 @@
-//! Makes everything of a version, in a folder: `docs/release.md`.
+//! Makes all files of a version, in a folder: `docs/release.md`.
 
 mod changelog;
 mod charts;
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Sets another version wherever this checkout states one, and cuts the changelog.
+/// Sets another version in every file of this checkout that states one, and cuts the changelog.
 pub(crate) fn bump(new: &str) -> Result<(), TaskError> {
     if !version::is_version(new) {
         return Err(ReleaseError::Version(new.to_owned()).into());
@@ -115,7 +115,7 @@ pub(crate) fn bump(new: &str) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// The version of a checkout, which every file that states one states.
+/// Returns the version of a checkout, on which all files that state one agree.
 fn agreed_version(root: &Path) -> Result<String, TaskError> {
     let path = root.join("Cargo.toml");
     let manifest = fs::read_to_string(&path).map_err(ReleaseError::file(&path))?;
@@ -131,7 +131,7 @@ fn agreed_version(root: &Path) -> Result<String, TaskError> {
     Ok(here)
 }
 
-/// What the changelog says about a version, or why there is nothing.
+/// Returns the section of the changelog about a version, or why there is none.
 fn notes(root: &Path, version: &str) -> Result<Result<String, String>, TaskError> {
     let path = root.join(CHANGELOG);
     let changelog = fs::read_to_string(&path).map_err(ReleaseError::file(&path))?;
@@ -139,7 +139,7 @@ fn notes(root: &Path, version: &str) -> Result<Result<String, String>, TaskError
     Ok(notes.ok_or_else(|| format!("{CHANGELOG} has no section {version}; `cargo xtask bump VERSION` cuts one")))
 }
 
-/// A folder with something else in it is not replaced, and neither is a file.
+/// Fails if the folder has other contents or is a file, so that these are not replaced.
 fn refuse_foreign(out: &Path) -> Result<(), ReleaseError> {
     let is_free = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none() || out.join(SUMS).is_file(),
@@ -148,8 +148,8 @@ fn refuse_foreign(out: &Path) -> Result<(), ReleaseError> {
     if is_free { Ok(()) } else { Err(ReleaseError::NoRelease(out.to_owned())) }
 }
 
-/// A build takes long, and somebody may have edited the checkout meanwhile: the files would name a commit that they were
-/// not made of.
+/// Fails if the checkout was changed during the build, which takes long: the files would name a commit from which they
+/// were not made.
 fn refuse_changed(now: &Commit, hash: &str, was_clean: bool) -> Result<(), ReleaseError> {
     if now.hash == hash && now.is_clean == was_clean { Ok(()) } else { Err(ReleaseError::Changed) }
 }

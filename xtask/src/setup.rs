@@ -1,4 +1,4 @@
-//! Everything that tests need besides Rust: packages of the operating system and programs of Kubernetes.
+//! Sets up the requirements of tests besides Rust: packages of the operating system and programs of Kubernetes.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use harness::programs::{self, BuildError, Module};
 
 use crate::{background::Background, error::TaskError, tier::Tier};
 
-/// Installs and builds what these tiers need. Safe to run again, and twice at once.
+/// Installs and builds the requirements of these tiers. Safe to run again, and twice at once.
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
     let started = Instant::now();
     let Some(setup) = prepare(tiers)? else { return Ok(()) };

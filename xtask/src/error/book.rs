@@ -1,4 +1,4 @@
-//! Why the site of the documentation is not complete.
+//! The failures of building the site of the documentation.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ pub(crate) enum BookError {
 }
 
 impl BookError {
-    /// The error of a file.
+    /// Wraps the error of a file.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }

@@ -1,4 +1,4 @@
-//! Why a release failed.
+//! The failures of a release.
 
 use std::{
     io,
@@ -53,7 +53,7 @@ pub(crate) enum ReleaseError {
 }
 
 impl ReleaseError {
-    /// The error of a file.
+    /// Wraps the error of a file.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }

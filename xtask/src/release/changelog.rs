@@ -13,13 +13,13 @@ pub(crate) fn section<'a>(changelog: &'a str, version: &str) -> Option<&'a str> 
     (!entries.is_empty() && !entries.starts_with("## ")).then_some(entries)
 }
 
-/// The entries that no version has yet.
+/// Returns the entries that belong to no version yet.
 pub(crate) fn unreleased(changelog: &str) -> Option<&str> {
     section(changelog, UNRELEASED)
 }
 
-/// The changelog in which the unreleased entries are those of a version, with an empty section in front for what
-/// follows. `date` is in the form YYYY-MM-DD.
+/// Returns the changelog in which the unreleased entries are those of a version, below an empty section for later
+/// entries. `date` is in the form YYYY-MM-DD.
 pub(crate) fn cut(changelog: &str, version: &str, date: &str) -> Result<String, ReleaseError> {
     if heading(changelog, version).is_some() {
         return Err(ReleaseError::Released(version.to_owned()));
@@ -34,7 +34,7 @@ pub(crate) fn cut(changelog: &str, version: &str, date: &str) -> Result<String, 
     Ok(format!("{before}## {UNRELEASED}\n\n## {version} - {date}\n{entries}"))
 }
 
-/// Where the heading of a version starts: `## VERSION`, perhaps with a date behind it.
+/// Finds the heading of a version: `## VERSION`, with an optional date behind it.
 fn heading(changelog: &str, version: &str) -> Option<usize> {
     let is_heading =
         |line: &str| line.strip_prefix("## ").and_then(|title| title.split_whitespace().next()) == Some(version);

@@ -14,7 +14,7 @@ use crate::error::{ReleaseError, TaskError};
 /// The charts.
 const CHARTS: [&str; 2] = ["portlane-crds", "portlane"];
 
-/// The helm of the tests, built if need be; or why it cannot be had.
+/// Returns the helm of the tests, built if necessary; or why it is not available.
 pub(crate) fn helm() -> Result<PathBuf, String> {
     let find = || programs::built(KubernetesVersion::Oldest, "helm");
     if let Ok(helm) = find() {
@@ -26,7 +26,7 @@ pub(crate) fn helm() -> Result<PathBuf, String> {
     find().map_err(|error| harness::chain(&error))
 }
 
-/// Packs the charts of a checkout. helm notes the time in each file of a package, so the packages are packed again.
+/// Packs the charts of a checkout. helm records the time in each file of a package, so the packages are packed again.
 pub(crate) fn package(helm: &Path, root: &Path, scratch: &Path, time: u64) -> Result<Files, TaskError> {
     let _ = fs::remove_dir_all(scratch);
     fs::create_dir_all(scratch).map_err(ReleaseError::file(scratch))?;
@@ -47,7 +47,7 @@ pub(crate) fn package(helm: &Path, root: &Path, scratch: &Path, time: u64) -> Re
     Ok(files)
 }
 
-/// The CRDs in one file, for `kubectl apply --server-side -f`.
+/// Returns the CRDs in one file, for `kubectl apply --server-side -f`.
 pub(crate) fn crds(root: &Path) -> Result<Vec<u8>, TaskError> {
     let folder = root.join("crds");
     let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! The files of a release in memory, their checksums, and what two builds differ in. Pure.
+//! The files of a release in memory, their checksums, and the differences of two builds. Pure.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -19,7 +19,7 @@ pub(crate) fn sums(files: &Files) -> String {
     text
 }
 
-/// Names of files that one build has and the other one has not, or has with another content.
+/// Returns the names of files that only one build has, or whose contents differ.
 pub(crate) fn differences<'a>(one: &'a Files, other: &'a Files) -> Vec<&'a str> {
     let mut names: Vec<_> = one.keys().chain(other.keys()).filter(|name| one.get(*name) != other.get(*name)).collect();
     names.sort();
@@ -27,7 +27,7 @@ pub(crate) fn differences<'a>(one: &'a Files, other: &'a Files) -> Vec<&'a str> 
     names.into_iter().map(String::as_str).collect()
 }
 
-/// What an incomplete release lacks, for its folder.
+/// Lists the missing parts of an incomplete release, for its folder.
 pub(crate) fn missing(gaps: &[Gap]) -> String {
     gaps.iter().fold("This release is incomplete. It lacks:\n".to_owned(), |text, gap| text + &format!("- {gap}\n"))
 }

@@ -1,4 +1,4 @@
-//! What cargo reports about the crates in a program. Pure.
+//! The reports of cargo about the crates in a program. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +33,7 @@ pub(crate) struct Crate {
 pub(crate) struct Tree {
     pub(crate) root: Id,
     pub(crate) nodes: BTreeSet<Id>,
-    /// Crates and what they depend on.
+    /// Crates and their dependencies.
     pub(crate) edges: BTreeSet<(Id, Id)>,
 }
 
@@ -50,8 +50,8 @@ impl std::fmt::Display for Id {
 }
 
 impl Tree {
-    /// Reads the output of `cargo tree --prefix depth`, in which each line is a depth, a name and a version. `None`: it
-    /// is none.
+    /// Parses the output of `cargo tree --prefix depth`, in which each line is a depth, a name and a version. `None`:
+    /// the output has another form.
     pub(crate) fn parse(output: &str) -> Option<Self> {
         let mut path: Vec<Id> = Vec::new();
         let (mut nodes, mut edges) = (BTreeSet::new(), BTreeSet::new());
@@ -71,12 +71,12 @@ impl Tree {
             nodes.insert(id.clone());
             path.push(id);
         }
-        // A second line of depth 0 would have replaced the first one: one program is asked for at a time.
+        // A second line of depth 0 would have replaced the first one: each call is for one program.
         Some(Self { root: path.into_iter().next()?, nodes, edges })
     }
 }
 
-/// Reads the output of `cargo metadata`, and the checksums of `Cargo.lock`. `None`: it is none.
+/// Parses the output of `cargo metadata`, and the checksums of `Cargo.lock`. `None`: the output has another form.
 pub(crate) fn parse(metadata: &str, lock: &str) -> Option<BTreeMap<Id, Crate>> {
     let metadata: Value = serde_json::from_str(metadata).ok()?;
     let checksums = checksums(lock);
@@ -97,7 +97,7 @@ pub(crate) fn parse(metadata: &str, lock: &str) -> Option<BTreeMap<Id, Crate>> {
     Some(crates)
 }
 
-/// Old manifests separate alternatives by a slash.
+/// Converts the expression of an old manifest, which separates alternatives by a slash.
 fn expression(licence: &str) -> String {
     licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
 }

@@ -1,4 +1,4 @@
-//! The licence texts of what is linked into the programs, in one file. Pure.
+//! The licence texts of the crates that are linked into the programs, in one file. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,13 +40,13 @@ pub(crate) fn is_text(path: &Path) -> bool {
     starts.iter().any(|start| name.starts_with(start)) && !other.contains(&ending.as_str())
 }
 
-/// The texts of a crate: those that come with it, or the known text of a licence that it declares.
+/// Returns the texts of a crate: those in its package, or the known text of a licence that it declares.
 pub(crate) fn texts(id: &Id, found: &Crate, files: Vec<String>) -> Result<Vec<String>, ReleaseError> {
     if !files.is_empty() {
         return Ok(files);
     }
     let licence = found.licence.clone().unwrap_or_default();
-    // Of alternatives, one that is known suffices; of parts of which each counts, none does.
+    // One known licence suffices among alternatives, but not among parts that all apply.
     let knows = |name: &str| !licence.contains(" AND ") && licence.split(" OR ").any(|one| one.trim() == name);
     if knows("Apache-2.0") {
         return Ok(vec![APACHE.to_owned()]);
@@ -58,7 +58,7 @@ pub(crate) fn texts(id: &Id, found: &Crate, files: Vec<String>) -> Result<Vec<St
     Err(ReleaseError::NoLicence { krate: id.name.clone(), version: id.version.clone(), licence })
 }
 
-/// The document: every text once, below the crates that have it.
+/// Returns the document: every text once, below the crates that have it.
 pub(crate) fn document(crates: &[(Id, String, Vec<String>)]) -> String {
     let mut holders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let musl = format!("Copyright © 2005-2020 Rich Felker, et al.\n\n{MIT}");
@@ -81,7 +81,7 @@ pub(crate) fn document(crates: &[(Id, String, Vec<String>)]) -> String {
     document
 }
 
-/// The text without what differs between copies of one text: ends of lines, and space around it.
+/// Normalises a text: removes differences between copies in line ends and surrounding space.
 fn normal(text: &str) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_matches('\n').to_owned()
 }

@@ -1,4 +1,4 @@
-//! Asks cargo what is linked into a program, and reads the licence texts that come with it.
+//! Queries cargo for the crates that are linked into a program, and reads their licence texts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{ReleaseError, TaskError};
 
-/// Folders that a search for licence texts enters: a crate keeps those of its parts below the parts.
+/// Depth of the search for licence texts: a crate keeps those of its parts below the parts.
 const DEPTH: usize = 3;
 
 /// Every crate of the lockfile for any target.
@@ -29,8 +29,8 @@ pub(crate) fn crates(checkout: &Checkout) -> Result<BTreeMap<Id, Crate>, TaskErr
     crates.ok_or_else(|| ReleaseError::Output("cargo metadata".to_owned()).into())
 }
 
-/// What is linked into a program: `cargo tree` selects features as a build of this package alone does. Macros run in
-/// the compiler, and are not linked.
+/// Returns the crates that are linked into a program: `cargo tree` selects features like a build of this package alone.
+/// Macros run in the compiler, and are not linked.
 pub(crate) fn tree(checkout: &Checkout, package: &str, target: Target) -> Result<Tree, TaskError> {
     let mut cargo = images::cargo();
     cargo.args(["tree", "--locked", "--prefix", "depth", "--edges", "normal,no-proc-macro", "--charset", "ascii"]);
@@ -39,7 +39,7 @@ pub(crate) fn tree(checkout: &Checkout, package: &str, target: Target) -> Result
     tree.ok_or_else(|| ReleaseError::Output("cargo tree".to_owned()).into())
 }
 
-/// The file of licence texts of everything that is linked into these programs.
+/// Returns the file of licence texts of all crates that are linked into these programs.
 pub(crate) fn notices(trees: &[&Tree], crates: &BTreeMap<Id, Crate>) -> Result<String, TaskError> {
     let ids: BTreeSet<_> = trees.iter().flat_map(|tree| &tree.nodes).collect();
     let mut found = Vec::new();

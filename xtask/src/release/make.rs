@@ -1,4 +1,5 @@
-//! Builds what a plan lists, and packs it. Nothing of this machine gets in: neither a path nor the time.
+//! Builds the programs of a plan, and packs them. The files contain nothing of this machine: neither a path nor the
+//! time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +22,7 @@ use crate::error::{ReleaseError, TaskError};
 /// Name of the file with the notices of Rust's standard library.
 const RUST_NOTICES: &str = "RUST-COPYRIGHT.html";
 
-/// A program for a target: its package and where it runs.
+/// A program for a target: its package and its platform.
 type Key = (&'static str, Target);
 
 /// A program that was built.
@@ -31,7 +32,7 @@ struct Built {
     tree: Tree,
 }
 
-/// Everything that goes into the files.
+/// The inputs of the files.
 #[derive(Debug)]
 struct Parts<'a> {
     release: &'a Release,
@@ -39,7 +40,7 @@ struct Parts<'a> {
     time: u64,
     built: BTreeMap<Key, Built>,
     crates: BTreeMap<Id, Crate>,
-    /// What users must get with a program, by name.
+    /// Texts that users must get with a program, by name.
     texts: Files,
 }
 
@@ -93,12 +94,12 @@ fn build(checkout: &Checkout, plan: &Plan) -> Result<BTreeMap<Key, Built>, TaskE
 
 impl Parts<'_> {
     fn built(&self, package: &'static str, target: Target) -> Result<&Built, ReleaseError> {
-        // Every program of the plan was built.
+        // Every program of the plan is in the map.
         let unknown = || ReleaseError::Output(format!("cargo build --package {package}"));
         self.built.get(&(package, target)).ok_or_else(unknown)
     }
 
-    /// The archives of programs, each with the texts that belong to it, and their SBOMs.
+    /// Packs the archives of programs, each with its texts, and their SBOMs.
     fn pack_programs(&self, plan: &Plan, files: &mut Files) -> Result<(), TaskError> {
         for &(package, target) in &plan.programs {
             let built = self.built(package, target)?;
@@ -114,7 +115,7 @@ impl Parts<'_> {
         Ok(())
     }
 
-    /// The images, each as one index for all platforms, their SBOMs, and the list of their digests.
+    /// Packs the images, each as one index for all platforms, their SBOMs, and the list of their digests.
     fn pack_images(&self, plan: &Plan, files: &mut Files) -> Result<(), TaskError> {
         let origin = Origin {
             created: self.release.created.clone(),
@@ -162,7 +163,7 @@ impl Parts<'_> {
     }
 }
 
-/// The proxy is pulled by every node that has a sidecar, before the first pod there starts.
+/// Checks the size of an image. Every node with a sidecar pulls the proxy before the first pod starts there.
 fn check_size(image: Image, one: &PlatformImage) -> Result<(), ReleaseError> {
     if image != Image::Proxy || one.pulled <= PROXY_IMAGE_BYTES {
         return Ok(());
@@ -171,7 +172,8 @@ fn check_size(image: Image, one: &PlatformImage) -> Result<(), ReleaseError> {
     Err(ReleaseError::TooLarge { platform, bytes: one.pulled, limit: PROXY_IMAGE_BYTES })
 }
 
-/// The lines about an image: its digest, and for each platform the digest, the size of a pull and that on the node.
+/// Returns the lines about an image: its digest, and for each platform the digest, the size of a pull and the size on
+/// the node.
 fn listed(reference: &str, index: &Index) -> String {
     let mut lines = format!("{reference}@{}\n", index.digest);
     for one in &index.images {

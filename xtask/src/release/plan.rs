@@ -1,4 +1,4 @@
-//! What a release consists of, and what of it this machine cannot make. Pure.
+//! The parts of a release, and those that this machine cannot make. Pure.
 
 use std::path::PathBuf;
 
@@ -29,20 +29,20 @@ const PROGRAMS: [Program; 4] = [
     Program { package: "portlane-operator", has_c: true, on_laptops: false },
 ];
 
-/// What a machine and a checkout have for a release. An error says in a sentence what is missing.
+/// The tools and files that a machine and a checkout have for a release. An error says in a sentence what is missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// The program `helm`.
     pub(crate) helm: Result<PathBuf, String>,
-    /// What the changelog says about the version.
+    /// The section of the changelog about the version.
     pub(crate) notes: Result<String, String>,
     /// The notices of Rust's standard library.
     pub(crate) rust_notices: Result<Vec<u8>, String>,
-    /// Whether the checkout is a commit, with nothing added.
+    /// Whether the checkout is a commit without changes.
     pub(crate) is_committed: bool,
 }
 
-/// What a release is made of.
+/// The parts of a release.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) programs: Vec<(&'static str, Target)>,
@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     pub(crate) helm: Option<PathBuf>,
     pub(crate) notes: Option<String>,
     pub(crate) rust_notices: Option<Vec<u8>>,
-    /// What is missing.
+    /// The missing parts.
     pub(crate) gaps: Vec<Gap>,
 }
 
@@ -68,7 +68,7 @@ impl std::fmt::Display for Gap {
     }
 }
 
-/// Plans a release. `install` makes the compiler ready for a target, and says why it cannot.
+/// Plans a release. `install` prepares the compiler for a target, or returns why it cannot.
 pub(crate) fn plan(
     machine: &impl Machine,
     found: Found,
@@ -118,7 +118,7 @@ pub(crate) fn plan(
     Plan { programs, images, helm, notes, rust_notices, gaps }
 }
 
-/// Why the compiler has no target. A target that cannot be linked here is not installed.
+/// Why the compiler cannot build for a target. A target that cannot be linked here is not installed.
 fn obstacle_of_rust(
     target: Target,
     machine: &impl Machine,

@@ -9,7 +9,7 @@ use crate::error::ReleaseError;
 
 const NONE: &str = "NOASSERTION";
 
-/// What every document of a release says.
+/// The facts that every document of a release contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
     pub(crate) version: String,
@@ -142,7 +142,7 @@ fn dependency(release: &Release, id: &Id, found: &Crate) -> Value {
     package
 }
 
-/// What the compiler links into every program.
+/// The libraries that the compiler links into every program.
 fn libraries(release: &Release, has_musl: bool) -> Vec<Value> {
     let library = |id: &str, name: &str, licence: &str, location: &str| {
         json!({
@@ -166,12 +166,12 @@ fn package_url(locator: &str) -> Value {
     json!({"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator})
 }
 
-/// Where the sources of this repository are, as SPDX writes it.
+/// The location of this repository's sources, in the form of SPDX.
 fn sources(release: &Release) -> String {
     format!("git+{}@{}", release.repository, release.commit)
 }
 
-/// SPDX allows letters, digits, dots and hyphens in an identifier.
+/// Returns an identifier for SPDX, which allows letters, digits, dots and hyphens.
 fn spdx_id(id: &Id) -> String {
     let text = format!("{}-{}", id.name, id.version);
     let allowed = text.chars().map(|char| if char.is_ascii_alphanumeric() || char == '.' { char } else { '-' });

@@ -1,4 +1,4 @@
-//! What the checkout and the toolchain say about themselves.
+//! Facts about the checkout and the toolchain.
 
 use std::{
     env, fs,
@@ -19,12 +19,12 @@ pub(crate) struct Commit {
     pub(crate) hash: String,
     /// Time of the commit, or `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub(crate) time: u64,
-    /// Whether the checkout has nothing but the commit.
+    /// Whether the checkout is the commit without changes.
     pub(crate) is_clean: bool,
 }
 
 impl Commit {
-    /// Asks git.
+    /// Reads the commit with git.
     pub(crate) fn read(root: &Path) -> Result<Self, TaskError> {
         let git = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(root), "git");
         let hash = git(&["rev-parse", "HEAD"])?.trim().to_owned();
@@ -43,7 +43,7 @@ impl Commit {
     }
 }
 
-/// A time that a date of four digits a year can name.
+/// Parses a time whose year has at most four digits.
 fn seconds(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|seconds| *seconds <= LAST_SECOND)
 }
@@ -52,7 +52,7 @@ fn seconds(text: &str) -> Option<u64> {
 pub(crate) fn tracked(root: &Path) -> Result<Vec<(String, String)>, TaskError> {
     let list = output(Command::new("git").args(["ls-files", "-z"]).current_dir(root), "git ls-files")?;
     let paths = list.split('\0').filter(|path| !path.is_empty());
-    // What is no text, or a link to nowhere, names no version.
+    // Files that are not text, and dangling links, name no version.
     Ok(paths.filter_map(|path| Some((path.to_owned(), fs::read_to_string(root.join(path)).ok()?))).collect())
 }
 
@@ -78,7 +78,7 @@ impl Worktree {
     }
 
     fn remove(&self) {
-        // Of a run that was killed; usually there is none.
+        // A worktree may be left from a run that was killed; usually there is none.
         let mut git = Command::new("git");
         git.args(["worktree", "remove", "--force"]).arg(&self.path).current_dir(&self.root);
         let _ = git.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -99,7 +99,7 @@ pub(crate) fn rust_version() -> Result<String, TaskError> {
     version.ok_or_else(|| ReleaseError::Output("rustc --version".to_owned()).into())
 }
 
-/// The notices of Rust's standard library, which rustup installs with the compiler; or why there are none.
+/// Returns the notices of Rust's standard library, which rustup installs with the compiler; or why there are none.
 pub(crate) fn rust_notices() -> Result<Vec<u8>, String> {
     let sysroot = output(&mut rustc(&["--print", "sysroot"]), "rustc").map_err(|error| harness::chain(&error))?;
     let path = Path::new(sysroot.trim()).join("share/doc/rust/COPYRIGHT-library.html");
@@ -112,7 +112,7 @@ fn rustc(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command prints. What it reports goes to the terminal.
+/// Returns the standard output of a command. Its standard error goes to the terminal.
 pub(crate) fn output(command: &mut Command, name: &str) -> Result<String, TaskError> {
     let output = command
         .stdin(Stdio::null())

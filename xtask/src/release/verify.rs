@@ -1,4 +1,4 @@
-//! Whether a commit gives the same release twice.
+//! Verifies that a commit gives the same release twice.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::error::{ReleaseError, TaskError};
 
-/// Makes the release of a commit again, from a copy of the commit in this folder, with nothing compiled before, and
-/// compares the files.
+/// Makes the release of a commit again, from a copy of the commit in this folder without compiled files, and compares
+/// the files.
 pub(crate) fn verify(
     root: &Path,
     folder: PathBuf,

@@ -1,10 +1,10 @@
-//! The version of a checkout: where it is written, and how another one is set. Pure.
+//! The version of a checkout: finds the places that state it, and sets another one. Pure.
 
 /// Images whose references name the version.
 const IMAGES: [&str; 4] = ["portlane/proxy:", "portlane/operator:", "portlane/agent:", "portlane/echo:"];
 
-/// Whether a text is a version: `MAJOR.MINOR.PATCH` and an optional pre-release. Build metadata is none: a tag of an
-/// image has no `+`.
+/// Whether a text is a version: `MAJOR.MINOR.PATCH` and an optional pre-release. Build metadata is not accepted: a tag
+/// of an image has no `+`.
 pub(crate) fn is_version(text: &str) -> bool {
     let (numbers, pre) = text.split_once('-').map_or((text, None), |(numbers, pre)| (numbers, Some(pre)));
     let numbers: Vec<_> = numbers.split('.').collect();
@@ -27,7 +27,7 @@ pub(crate) fn of_workspace(manifest: &str) -> Option<&str> {
     section.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
 }
 
-/// Every version of ours that a file of the repository states, by its path.
+/// Returns every version of Portlane that a file of the repository states, by its path.
 pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
     let mut found = Vec::new();
     for (before, after) in surroundings(path) {
@@ -35,8 +35,8 @@ pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
             let rest = text.get(place + before.len()..).unwrap_or_default();
             let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && !".-".contains(char));
             let (version, rest) = rest.split_at(end.unwrap_or(rest.len()));
-            // A sentence may end behind a version, and a name of a file continues. Another tag, such as `next`, is no
-            // version.
+            // A sentence may end behind a version, and the name of a file continues. Another tag, such as `next`, is
+            // not a version.
             let version = version.trim_end_matches(".tgz").trim_end_matches(".oci.tar").trim_end_matches('.');
             if version.starts_with(|char: char| char.is_ascii_digit()) && rest.starts_with(after) {
                 found.push(version);
@@ -46,13 +46,13 @@ pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
     found
 }
 
-/// The file with another version wherever it states `old`.
+/// Returns the file with another version wherever it states `old`.
 pub(crate) fn set(path: &str, text: &str, old: &str, new: &str) -> String {
     if path.ends_with("Cargo.lock") {
         return set_in_lock(text, old, new);
     }
     if path == "Cargo.toml" {
-        // The first one is the workspace's; those of dependencies follow on lines of their own form.
+        // The first match is the workspace's version; those of dependencies are on lines of another form.
         return text.replacen(&format!("\nversion = \"{old}\"\n"), &format!("\nversion = \"{new}\"\n"), 1);
     }
     surroundings(path).into_iter().fold(text.to_owned(), |text, (before, after)| {
@@ -60,7 +60,7 @@ pub(crate) fn set(path: &str, text: &str, old: &str, new: &str) -> String {
     })
 }
 
-/// The packages of the workspace are those without a source.
+/// Sets the version of the workspace's packages, which have no source.
 fn set_in_lock(text: &str, old: &str, new: &str) -> String {
     let (old, new) = (format!("\nversion = \"{old}\"\n"), format!("\nversion = \"{new}\"\n"));
     let packages = text.split("\n\n").map(|package| {
@@ -72,10 +72,10 @@ fn set_in_lock(text: &str, old: &str, new: &str) -> String {
     packages.collect::<Vec<_>>().join("\n\n")
 }
 
-/// What is before and after a version in a file of this path.
+/// Returns the texts before and after a version in a file of this path.
 fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
-    // What was true of a version stays true of that version. The page about releases speaks of the next one. The tests
-    // of this module speak of many.
+    // Entries about a version stay with that version. The page about releases names the next one. The tests of this
+    // module name many.
     if ["CHANGELOG.md", "docs/release.md"].contains(&path)
         || path.starts_with("docs/adr/")
         || path.starts_with("xtask/")

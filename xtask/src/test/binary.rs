@@ -1,4 +1,4 @@
-//! One test program: what cargo reports about it, and a run of its tests.
+//! A test program: the report of cargo about it, and a run of its tests.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -20,11 +20,11 @@ const LAST_OUTPUT: Duration = Duration::from_secs(5);
 /// The program that starts nodes.
 const NODE: &str = "tests: node";
 
-/// The program whose tests run in two parts, and the module that is the second of them: a hostile pod takes the CPU that
-/// tests beside it need within their deadlines, and what it attacks needs theirs.
+/// The program whose tests run in two parts, and the module that is the second part: a hostile pod takes CPU time that
+/// other tests, and the attacked programs, need within their deadlines.
 const PARTED: (&str, &str) = (NODE, "hostile::");
 
-/// Tests of one program that run at once: their name in the summary, and the arguments that choose them.
+/// Tests of one program that run at once: their name in the summary, and the arguments that select them.
 pub(crate) type Part = (String, Vec<&'static str>);
 
 /// A compiled test program.

@@ -8,9 +8,9 @@ use std::{
 
 use super::pages::root;
 
-/// A Rust file has fewer lines than this.
+/// The lines of a Rust file stay below this number.
 const FILE: usize = 400;
-/// A function has fewer lines than this, from its name to its last brace.
+/// The lines of a function, from its name to its last brace, stay below this number.
 const FUNCTION: usize = 60;
 
 #[test]
@@ -44,7 +44,7 @@ fn a_function_has_the_lines_from_its_name_to_its_brace() {
     assert_eq!(functions(source), [(1, 1), (3, 4), (8, 6), (9, 4)]);
 }
 
-/// Rust files below a folder, without those that builds make and those of hidden folders.
+/// Returns the Rust files below a folder, without build outputs and hidden folders.
 pub(super) fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -82,7 +82,7 @@ fn functions(source: &str) -> Vec<(usize, usize)> {
     starts.filter_map(|(at, _)| Some((at + 1, length(lines.get(at..)?)?))).collect()
 }
 
-/// Whether a line begins a function. A function whose name a macro fills in ends with other signs.
+/// Whether a line begins a function. A function whose name comes from a macro ends with other signs.
 fn is_function(line: &str) -> bool {
     let words = line.split_whitespace();
     let qualifiers = ["const", "async", "unsafe", "extern", "\"C\""];

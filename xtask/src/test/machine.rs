@@ -1,5 +1,5 @@
-//! What the machine leaves to the tests: CPU time and memory. A test that was late may have been so on a machine that was
-//! busy with something else.
+//! Records the CPU time and memory that the machine leaves to the tests: a test may be late because the machine was
+//! busy otherwise.
 
 use std::{
     fmt, fs,
@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time between two looks.
+/// Interval between two samples.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Looks at the machine until it is asked for what it saw.
+/// Samples the machine until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     stop: Sender<()>,
@@ -19,7 +19,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to look.
+    /// Starts sampling.
     pub(crate) fn start() -> Self {
         let (stop, stopped) = channel();
         let looks = thread::spawn(move || {
@@ -33,20 +33,20 @@ impl Watch {
         Self { stop, looks }
     }
 
-    /// What was seen. `None` where the system does not tell.
+    /// Stops sampling, and returns the observations. `None` where the system does not provide them.
     pub(crate) fn stop(self) -> Option<Seen> {
         drop(self.stop);
         self.looks.join().ok().flatten()
     }
 }
 
-/// One look.
+/// One sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
-    /// CPU time so far, and the part that the host gave to other machines; in ticks.
+    /// CPU time so far, and the part of it that the host gave to other machines; in ticks.
     time: u64,
     stolen: u64,
-    /// Memory that programs can still get, bytes.
+    /// Memory that is still available to programs, bytes.
     available: u64,
 }
 
@@ -58,26 +58,26 @@ impl Look {
     /// Reads both files of proc(5).
     fn parse(stat: &str, memory: &str) -> Option<Self> {
         let fields = stat.lines().find_map(|line| line.strip_prefix("cpu "))?.split_whitespace();
-        // user, nice, system, idle, iowait, irq, softirq, steal
+        // The fields are user, nice, system, idle, iowait, irq, softirq and steal.
         let ticks: Vec<u64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
         let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
         let kibibytes: u64 = available.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(Self { time: ticks.iter().sum(), stolen: *ticks.get(7)?, available: kibibytes << 10 })
     }
 
-    /// Percent of the time since an earlier look that the host gave to other machines.
+    /// Percentage of the time since an earlier sample that the host gave to other machines.
     fn stolen_since(&self, before: &Self) -> u64 {
         let time = self.time.saturating_sub(before.time);
         (self.stolen.saturating_sub(before.stolen) * 100).checked_div(time).unwrap_or_default()
     }
 }
 
-/// What was seen of the machine.
+/// The observations of the machine.
 #[derive(Debug)]
 pub(crate) struct Seen {
     first: Look,
     last: Look,
-    /// Most percent of stolen time between two looks, and when.
+    /// The highest percentage of stolen time between two samples, with its time.
     worst: (u64, Duration),
     least_available: u64,
 }

@@ -12,18 +12,18 @@ use super::pages::{anchors, root};
 const RULES: &str = "charts/portlane/monitoring/rules.yaml";
 const CASES: &str = "tests/tests/peers/monitoring/alerts.yaml";
 const DASHBOARDS: [&str; 2] = ["charts/portlane/monitoring/overview.json", "charts/portlane/monitoring/forward.json"];
-/// The list of all metrics, which tests of operator and proxy compare with what they serve.
+/// The list of all metrics, which tests of operator and proxy compare with the served ones.
 const METRICS: &str = "docs/metrics.md";
 /// The page that alerts link to.
 const RUNBOOK: &str = "docs/troubleshooting.md";
-/// Where the page is, for those who read an alert.
+/// The address of the page, for readers of an alert.
 const ADDRESS: &str = "https://github.com/portlane/portlane/blob/main/docs/troubleshooting.md#";
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).expect("a file of the repository")
 }
 
-/// What follows this key on a line of YAML.
+/// Returns the values of this key in YAML.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     text.lines()
         .filter_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix(key))
@@ -110,7 +110,7 @@ fn what_is_grouped_by_forward_is_grouped_by_its_kind_too() {
     let found: Vec<(&str, Vec<String>)> =
         files.flat_map(of_file).filter(|(_, labels)| has(labels, "forward")).collect();
     assert!(found.len() > 10, "too few groupings are found: {found:?}");
-    // Objects of two kinds may have the same name.
+    // Objects of different kinds may have the same name.
     let without: Vec<_> =
         found.iter().filter(|(_, labels)| !has(labels, "kind") || !has(labels, "namespace")).collect();
     assert!(without.is_empty(), "{without:?}");

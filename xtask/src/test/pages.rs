@@ -69,7 +69,7 @@ fn markdown(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Why a link of a page leads nowhere; `None` if it leads somewhere, or out of the repository.
+/// Why a link of a page is broken; `None` if it works, or leads out of the repository.
 fn why_dead(page: &Path, link: &str) -> Option<&'static str> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -137,7 +137,7 @@ pub(super) fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The anchor of a heading. The target of a link in a heading is no part of it.
+/// Returns the anchor of a heading, without the targets of links in the heading.
 fn anchor(heading: &str) -> String {
     let mut parts = heading.split("](");
     let mut words = parts.next().unwrap_or_default().to_owned();

@@ -13,8 +13,8 @@ use crate::error::TaskError;
 
 /// Builds the programs; returns their folder.
 ///
-/// `--workspace --tests` selects what the test programs were compiled of. With these packages and their features, only
-/// the programs themselves are left to build.
+/// `--workspace --tests` selects the packages and features with which the test programs were compiled, so that only the
+/// programs themselves are left to build.
 pub(crate) fn build() -> Result<PathBuf, TaskError> {
     let mut cargo = images::cargo();
     cargo.args(["build", "--workspace", "--tests", "--message-format=json-render-diagnostics"]);
@@ -28,7 +28,7 @@ pub(crate) fn build() -> Result<PathBuf, TaskError> {
     folder(&String::from_utf8_lossy(&output.stdout)).map_err(TaskError::Program)
 }
 
-/// The folder of all programs, by the messages of cargo; or the first program that cargo did not report.
+/// Returns the folder of all programs, from the messages of cargo; or the first program that cargo did not report.
 fn folder(messages: &str) -> Result<PathBuf, &'static str> {
     let built: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
     let mut folder = PathBuf::new();
@@ -39,7 +39,7 @@ fn folder(messages: &str) -> Result<PathBuf, &'static str> {
     Ok(folder)
 }
 
-/// The program in a message of cargo. `None`: the message is about something else, such as a test program.
+/// Returns the program in a message of cargo. `None`: the message is about something else, such as a test program.
 fn executable(line: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     let is_program = message["reason"] == "compiler-artifact" && message["profile"]["test"] == false;

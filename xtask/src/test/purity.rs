@@ -1,8 +1,8 @@
 //! The cores are pure (ADR 0027): world, time and chance are arguments.
 //!
-//! What a core uses of the standard library is on a list. Crates that reach the system, clocks and `async` are refused
-//! wherever they are named. The core of the proxy, a module, uses no other module of its crate; the other cores are crates,
-//! whose dependencies `.ci/run` checks. Tests do not count.
+//! The parts of the standard library that a core may use are on a list. Crates that reach the system, clocks and
+//! `async` are refused wherever they are named. The core of the proxy, a module, uses no other module of its crate; the
+//! other cores are crates, whose dependencies `.ci/run` checks. Tests do not count.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 use std::{
@@ -23,7 +23,7 @@ const CRATES: [&str; 6] = [
     "page/src",
     "tunnel/core/src",
     "durable/core/src",
-    // The contract, which also decides at ports.
+    // The contract makes decisions at ports, too.
     "proxy-api/src",
 ];
 /// The core that is a module.
@@ -31,7 +31,7 @@ const MODULE: &str = "proxy/src/core";
 
 /// The names of the standard library.
 const STANDARD: [&str; 3] = ["std", "core", "alloc"];
-/// Modules of the standard library of which a core may use everything.
+/// Modules of the standard library that a core may use without restriction.
 const PURE: [&str; 28] = [
     "any",
     "array",
@@ -62,18 +62,17 @@ const PURE: [&str; 28] = [
     "task",
     "vec",
 ];
-/// Modules of the standard library of which a core may use some items, by name.
+/// Modules of the standard library of which a core may use these items.
 const PARTLY: [(&str, &[&str]); 5] = [
-    // Its random states are left out: a shell passes them in. The hasher that it makes by itself always has the same
-    // keys.
+    // Random states are left out: a shell passes them in. A default hasher always has the same keys.
     ("hash", &["BuildHasher", "DefaultHasher", "Hash", "Hasher"]),
-    // What is written to is an argument.
+    // The destination of writes is an argument.
     ("io", &["Write"]),
-    // Types of addresses, and no socket.
+    // Types of addresses are permitted, but no sockets.
     ("net", &["AddrParseError", "IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6"]),
-    // What shares, and nothing that waits for another thread's news.
+    // Types for sharing are permitted, but none that wait for another thread.
     ("sync", &["Arc", "Mutex", "MutexGuard", "OnceLock", "PoisonError", "Weak", "atomic"]),
-    // Spans, and no clock. The epoch is a date, with which texts are made.
+    // Durations are permitted, but no clocks. The epoch is a date for formatting.
     ("time", &["Duration", "UNIX_EPOCH"]),
 ];
 /// Crates that reach the system.
@@ -92,9 +91,9 @@ const SYSTEM: [&str; 13] = [
     "tokio_rustls",
     "tracing",
 ];
-/// Functions that read a clock, of whatever type.
+/// Functions that read a clock, of any type.
 const CLOCKS: [&str; 2] = ["elapsed", "now"];
-/// Macros that reach the world.
+/// Macros that reach the system.
 const MACROS: [&str; 8] = ["dbg", "env", "eprint", "eprintln", "include", "option_env", "print", "println"];
 
 #[test]
@@ -104,7 +103,7 @@ fn the_cores_use_neither_world_nor_time_nor_chance() {
     assert!(found.is_empty(), "a core gets these as arguments, or leaves them to its shell: {found:#?}");
 }
 
-/// What the sources of a core use and may not.
+/// Lists the forbidden uses in the sources of a core.
 fn of_core(folder: &Path, is_module: bool) -> Vec<String> {
     let mut files = rust_files(folder);
     if is_module {
@@ -136,7 +135,8 @@ fn below(file: &Path) -> PathBuf {
     file.parent().filter(|_| is_root).map_or_else(|| file.with_extension(""), Path::to_owned)
 }
 
-/// What code uses and may not, with the lines. `depth` is that of a module below the core that is a module itself.
+/// Lists the forbidden uses in code, with their lines. `depth` is that of a module below the core that is a module
+/// itself.
 fn faults(code: &Code<'_>, depth: Option<usize>) -> Vec<(usize, String)> {
     let crates = [&STANDARD[..], &SYSTEM].concat();
     let mut faults = Vec::new();
@@ -175,17 +175,17 @@ fn leaves(path: &[&str], depth: usize) -> bool {
     }
 }
 
-/// What a token and those beside it are, unless a core may have that.
+/// Describes the use at a token, if a core may not have it.
 fn fault(tokens: &[Token<'_>], at: usize) -> Option<String> {
     let (word, next) = (text(tokens, at), text(tokens, at + 1));
     let before = at.checked_sub(1).map_or("", |at| text(tokens, at));
     let is_fault = match word {
         "async" | "await" => true,
-        // A clock of a type in brackets, which is no path.
+        // This is a clock of a type in brackets, which is not a path.
         "now" | "elapsed" if before == "::" => text(tokens, at.saturating_sub(2)) == ">",
         "elapsed" => before == "." && next == "(",
         "extern" => next == "crate",
-        // The source of a module lies elsewhere.
+        // The attribute moves the source of a module elsewhere.
         "path" => before == "[" && next == "=",
         _ => next == "!" && MACROS.contains(&word),
     };

@@ -1,7 +1,7 @@
-//! Modules beside each other do not use each other in a ring: a reader of one of them need not read them all.
+//! Checks that sibling modules do not use each other in a ring: a reader of one of them need not read them all.
 //!
-//! A module and those below it count as one, so a parent and its own children may use each other. What a module
-//! re-exports is where it is defined. Sources are read as text, in the form that rustfmt gives them: `use`
+//! A module and its descendants count as one, so a parent and its own children may use each other. A re-exported item
+//! belongs to the module that defines it. Sources are read as text, in the form that rustfmt gives them: `use`
 //! declarations, and paths that begin with `crate::` or `super::`. Tests do not count.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
@@ -19,7 +19,7 @@ const HOPS: usize = 8;
 
 /// The names from the root of a crate to a module, or to an item.
 type Name = Vec<String>;
-/// What each module uses of modules beside it, each with an example.
+/// The uses of sibling modules by each module, each with an example.
 type Uses = BTreeMap<Name, BTreeMap<Name, String>>;
 type Modules = BTreeMap<Name, Module>;
 
@@ -86,12 +86,12 @@ fn source_folders() -> BTreeSet<PathBuf> {
     rust_files(&root()).iter().filter_map(|file| file.ancestors().find(is_source)).map(Path::to_owned).collect()
 }
 
-/// The words of a path.
+/// Splits a path into its words.
 fn split(path: &str) -> Name {
     path.split("::").map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Reads the module in a file, and those that it declares, whose files are in a folder.
+/// Reads the module in a file, and the modules that it declares, whose files are in a folder.
 fn read(file: &Path, folder: &Path, name: &Name, modules: &mut Modules) {
     let Ok(source) = fs::read_to_string(file) else { return };
     let module = Module::of(&without_tests(&source));
@@ -102,7 +102,7 @@ fn read(file: &Path, folder: &Path, name: &Name, modules: &mut Modules) {
     modules.insert(name.clone(), module);
 }
 
-/// A source without comments, and without items that are compiled for tests only.
+/// Returns a source without comments, and without items that are compiled for tests only.
 fn without_tests(source: &str) -> String {
     let mut kept = String::new();
     let mut lines = source.lines().map(|line| line.split("//").next().unwrap_or_default().trim_end());
@@ -122,7 +122,7 @@ fn without_tests(source: &str) -> String {
     kept
 }
 
-/// Whether what has this predicate of `cfg` is compiled for tests only.
+/// Whether an item with this predicate of `cfg` is compiled for tests only.
 pub(super) fn holds_in_tests_only(predicate: &str) -> bool {
     let predicate = predicate.trim();
     let Some((name, rest)) = predicate.split_once('(') else { return predicate == "test" };
@@ -134,7 +134,7 @@ pub(super) fn holds_in_tests_only(predicate: &str) -> bool {
     }
 }
 
-/// What commas separate outside of brackets.
+/// Splits a list at commas outside of brackets.
 fn parts(list: &str) -> Vec<&str> {
     let mut depth = 0;
     let parts = list.split(|letter: char| {
@@ -150,10 +150,10 @@ fn is_end(line: &str, indentation: usize) -> bool {
     before.trim().is_empty() && rest.starts_with(['}', ']', ')']) && !rest.ends_with('{')
 }
 
-/// What a module declares and names.
+/// The declarations and paths of a module.
 struct Module {
     children: Vec<String>,
-    /// What it imports and re-exports: the path, and the name that it has here.
+    /// The imports and re-exports of the module: each path, with its name in the module.
     imports: Vec<(Name, String)>,
     /// Other paths.
     paths: Vec<Name>,
@@ -214,7 +214,7 @@ impl Module {
     }
 }
 
-/// An item without its visibility.
+/// Removes the visibility of an item.
 fn visible(item: &str) -> &str {
     let rest = item.strip_prefix("pub").unwrap_or(item);
     let rest = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest);
@@ -236,7 +236,7 @@ fn uses(modules: &Modules) -> Uses {
     uses
 }
 
-/// The module that defines what a path in another one names. Absent: it is of another crate.
+/// Returns the module that defines the target of a path in another one. Absent: the target is in another crate.
 fn owner(modules: &Modules, from: &Name, path: &Name) -> Option<Name> {
     let (mut from, mut path, mut owner) = (from.clone(), path.clone(), None);
     for _ in 0..HOPS {
@@ -251,7 +251,7 @@ fn owner(modules: &Modules, from: &Name, path: &Name) -> Option<Name> {
     owner
 }
 
-/// The module to which the first words of a path lead, and the other words. Absent: to none.
+/// Returns the module to which the first words of a path lead, and the other words. Absent: there is no such module.
 fn walk<'a>(modules: &Modules, from: &Name, path: &'a [String]) -> Option<(Name, &'a [String])> {
     let (first, mut rest) = path.split_first()?;
     let mut at = step(modules, from, first)?;
@@ -262,7 +262,7 @@ fn walk<'a>(modules: &Modules, from: &Name, path: &'a [String]) -> Option<(Name,
     Some((at, rest))
 }
 
-/// The module to which one word leads.
+/// Returns the module to which one word leads.
 fn step(modules: &Modules, from: &Name, word: &str) -> Option<Name> {
     match word {
         "crate" => Some(Name::new()),
@@ -276,7 +276,7 @@ fn step(modules: &Modules, from: &Name, word: &str) -> Option<Name> {
     }
 }
 
-/// Each ring by the shortest way around, with what its modules use.
+/// Returns each ring by the shortest way around, with the uses between its modules.
 fn rings(uses: &Uses) -> BTreeSet<String> {
     let around = uses.keys().filter_map(|name| way(uses, name, name));
     let named = around.map(|mut ring| {
@@ -292,7 +292,7 @@ fn rings(uses: &Uses) -> BTreeSet<String> {
     named.collect()
 }
 
-/// The shortest way from one module to another, both included.
+/// Returns the shortest way from one module to another, both included.
 fn way<'a>(uses: &'a Uses, from: &'a Name, to: &Name) -> Option<Vec<&'a Name>> {
     let (mut seen, mut ways) = (BTreeSet::new(), VecDeque::from([vec![from]]));
     while let Some(way) = ways.pop_front() {

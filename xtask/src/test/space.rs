@@ -1,4 +1,4 @@
-//! Free space on the disk: a run that fills it fails in places that do not say so.
+//! Free space on the disk: a run that fills the disk fails with errors that do not mention it.
 
 use std::path::Path;
 

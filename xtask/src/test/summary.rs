@@ -10,7 +10,7 @@ use crate::tier::Tier;
 
 /// Number of slow tests that are shown.
 const SLOWEST: usize = 10;
-/// Steps that took less would be shown as 0.0 s.
+/// The shortest step in the table: shorter ones would be shown as 0.0 s.
 const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Durations of a run so far.

@@ -1,8 +1,8 @@
-//! Rust sources as words and signs, and the paths that these name. Comments, and what literals hold, are no code.
+//! Splits Rust sources into tokens, and finds the paths in them. Comments and the contents of literals do not count.
 
 use super::rings::holds_in_tests_only;
 
-/// Words that an item begins with, where a comma does not end it.
+/// Words with which items begin that do not end at a comma.
 const ITEMS: [&str; 15] = [
     "async",
     "const",
@@ -24,14 +24,14 @@ const ITEMS: [&str; 15] = [
 /// A word, a sign or a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
-    /// That of a literal in quotes is `""`.
+    /// The text of the token; `""` for a literal in quotes.
     pub(super) text: &'a str,
-    /// Counted from 1.
+    /// The line of the token, counted from 1.
     pub(super) line: usize,
 }
 
-/// The words of a path, such as those of `std::fs::read`. A tree of a `use` declaration has one for each leaf; `*` is a
-/// word.
+/// The words of a path, such as those of `std::fs::read`. A tree of a `use` declaration yields one path for each leaf;
+/// `*` is a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named<'a> {
     pub(super) words: Vec<&'a str>,
@@ -68,12 +68,12 @@ impl<'a> Code<'a> {
         code
     }
 
-    /// Every path of more than one word, and every leaf of a `use` declaration. In an expression, what follows generic
-    /// arguments is no part of a path. A path begins at a word of `crates`, unless that is a module of the own crate.
+    /// Returns every path of more than one word, and every leaf of a `use` declaration. In an expression, a path ends
+    /// before generic arguments. A path begins at a word of `crates`, unless that is a module of the own crate.
     pub(super) fn paths(&self, crates: &[&str]) -> Vec<Named<'a>> {
         let (tokens, mut paths, mut at) = (&self.tokens[..], Vec::new(), 0);
         while let Some(token) = tokens.get(at) {
-            // `use<'a>` is a bound.
+            // This excludes `use<'a>`, which is a bound.
             if token.text == "use" && text(tokens, at + 1) != "<" {
                 at = tree(tokens, at + 1, &[], &mut paths);
             } else if begins_path(tokens, at, crates) {
@@ -101,7 +101,7 @@ fn is_word(text: &str) -> bool {
     text.starts_with(|letter: char| letter.is_alphabetic() || letter == '_')
 }
 
-/// Words that stand before a path that begins with `::`, and are no part of it.
+/// Words that may precede a path that begins with `::`, and do not belong to it.
 const KEYWORDS: [&str; 12] =
     ["as", "break", "dyn", "else", "for", "if", "impl", "in", "match", "move", "return", "while"];
 
@@ -114,7 +114,7 @@ fn begins_path(tokens: &[Token<'_>], at: usize, crates: &[&str]) -> bool {
     before(1) != "::" || (crates.contains(&word) && !["crate", "self", "super"].contains(&before(2)))
 }
 
-/// Takes the tree of a `use` declaration that begins at this token, below these words. Returns where it ends.
+/// Reads the tree of a `use` declaration that begins at this token, below these words. Returns the position of its end.
 fn tree<'a>(tokens: &[Token<'a>], mut at: usize, above: &[&'a str], paths: &mut Vec<Named<'a>>) -> usize {
     let (mut words, mut line) = (above.to_vec(), 0);
     while let Some(token) = tokens.get(at) {
@@ -122,7 +122,7 @@ fn tree<'a>(tokens: &[Token<'a>], mut at: usize, above: &[&'a str], paths: &mut 
         match token.text {
             "," | "}" | ";" => break,
             "::" => at += 1,
-            // The name that follows is that of this file.
+            // The next name is an alias in this file.
             "as" => at += 2,
             "{" => {
                 at += 1;
@@ -144,7 +144,7 @@ fn tree<'a>(tokens: &[Token<'a>], mut at: usize, above: &[&'a str], paths: &mut 
     at
 }
 
-/// The attribute that comes first; empty if something else does.
+/// Returns the attribute at the start; empty if there is none.
 fn attribute<'t, 'a>(tokens: &'t [Token<'a>]) -> &'t [Token<'a>] {
     if text(tokens, 0) != "#" || text(tokens, 1) != "[" {
         return &[];
@@ -157,8 +157,8 @@ fn is_for_tests(attribute: &[Token<'_>]) -> bool {
     text.strip_prefix("#[cfg(").and_then(|rest| rest.strip_suffix(")]")).is_some_and(holds_in_tests_only)
 }
 
-/// The item, the field or the variant that comes first, with its other attributes. A statement may be cut short, never
-/// made longer.
+/// Returns the item, the field or the variant at the start, with its other attributes. A statement may be cut short,
+/// never extended.
 fn item<'t, 'a>(tokens: &'t [Token<'a>]) -> &'t [Token<'a>] {
     let mut at = 0;
     while !attribute(&tokens[at..]).is_empty() {
@@ -197,7 +197,7 @@ fn module<'a>(item: &[Token<'a>]) -> Option<&'a str> {
     }
 }
 
-/// The number of tokens from the bracket that comes first to its end.
+/// Returns the number of tokens from the bracket at the start to its end.
 fn group(tokens: &[Token<'_>]) -> usize {
     let mut depth = 0;
     let end = tokens.iter().position(|token| {
@@ -229,7 +229,7 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// What a source begins with, and its length.
+/// Returns the length and the kind of the first token of a source.
 fn first(rest: &str) -> (usize, Kind) {
     if rest.starts_with("//") {
         return (rest.find('\n').unwrap_or(rest.len()), Kind::Nothing);
@@ -251,7 +251,7 @@ fn first(rest: &str) -> (usize, Kind) {
     (sign.len_utf8(), if sign.is_whitespace() { Kind::Nothing } else { Kind::Code })
 }
 
-/// The length of a comment with an end, in which others may stand.
+/// Returns the length of a block comment, which may contain others.
 fn comment(rest: &str) -> usize {
     let (mut depth, mut at) = (0, 0);
     while let Some(letter) = rest[at..].chars().next() {
@@ -271,7 +271,7 @@ fn comment(rest: &str) -> usize {
     at
 }
 
-/// The length of a string of any kind. Absent: there is none.
+/// Returns the length of a string of any kind. Absent: the source does not begin with a string.
 fn string(rest: &str) -> Option<usize> {
     let behind = rest.trim_start_matches(['b', 'c']);
     let raw = behind.strip_prefix('r');
@@ -295,7 +295,7 @@ fn string(rest: &str) -> Option<usize> {
     Some(rest.len())
 }
 
-/// The length of a character. Absent: there is none, or a lifetime.
+/// Returns the length of a character literal. Absent: the source does not begin with one, or begins with a lifetime.
 fn character(rest: &str) -> Option<usize> {
     let mut letters = rest.strip_prefix('\'')?.char_indices();
     let end = if letters.next()?.1 == '\\' {
