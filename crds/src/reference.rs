@@ -90,7 +90,7 @@ fn row(path: &str, field: &Value, is_required: bool) -> Result<String, Reference
     let description = field["description"].as_str().ok_or_else(|| ReferenceError::NoDescription(path.to_owned()))?;
     let mut meaning = escaped(description);
     let object = nested(path, field);
-    // The rules of an object stand in its section.
+    // The rules of an object are listed in its section.
     let below = [field, &field["items"], &field["additionalProperties"]];
     for schema in below.into_iter().filter(|schema| !schema["properties"].is_object()) {
         for rule in own_rules(schema) {
