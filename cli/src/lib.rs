@@ -1,4 +1,4 @@
-//! `portlane`: runs, validates and translates `PortForward` manifests without a cluster, and looks at what runs.
+//! `portlane`: runs, validates and translates `PortForward` manifests without a cluster, and inspects local processes.
 //!
 //! The library serves two programs: `portlane` itself, and the plugin of kubectl, which validates the same manifests
 //! ([`validate`]), runs them with the Services of a cluster ([`run_with`]), and shows its reports the same way
@@ -52,7 +52,7 @@ pub use self::{
     services::{Found, Services},
 };
 
-/// Exit code: wrong arguments, no such forward, or nothing to look at.
+/// Exit code: wrong arguments, no such forward, or nothing to show.
 const UNUSABLE: u8 = 2;
 
 /// Runs the command in the arguments of this process.

@@ -29,13 +29,13 @@ const PAGE: u32 = 500;
 /// Most pages of a list: 20,000 objects.
 const PAGES: u32 = 40;
 
-/// A cluster, and the namespace that the user looks at.
+/// A cluster, and the selected namespace.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: Client,
     address: String,
     deadline: Duration,
-    /// Namespace that the user looks at.
+    /// The selected namespace.
     pub(crate) namespace: String,
 }
 

@@ -17,7 +17,7 @@ pub use self::{
 use operator_core::live_api::api::ALL;
 pub use operator_core::live_api::{GROUP, SessionId, VERSION, api::MAX_LIMIT};
 
-/// The owner of the requested sessions.
+/// The forward or pod that has the requested sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The sessions of this forward, in all proxies.
@@ -262,7 +262,7 @@ impl Session {
     }
 }
 
-/// Sessions that were read, with their owner.
+/// Sessions that were read, with the forward or pod that has them.
 pub type Reading = (Of, Fetched<SessionList>);
 
 /// Fails if the whole API cannot be used: then other requests are not reported one by one.

@@ -87,7 +87,7 @@ impl Serialize for ObjectKey {
 /// All input of a translation.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    /// Where the proxies run.
+    /// The place where the proxies run.
     pub site: Site,
     /// All forwards, in boxes: a map of large values leaves nearly as much memory unused as it uses.
     pub forwards: BTreeMap<ObjectKey, Box<PortForward>>,
@@ -114,7 +114,7 @@ pub struct World {
     pub sidecar_pods: BTreeMap<ObjectKey, SidecarPod>,
     /// Addresses of the API server, besides those of its Service.
     pub api_server: BTreeSet<SocketAddr>,
-    /// Where the Service of the API server listens.
+    /// The addresses at which the Service of the API server listens.
     pub api_service: BTreeSet<SocketAddr>,
     /// Pods that may have a sidecar.
     pub pods: BTreeMap<ObjectKey, Pod>,
@@ -177,7 +177,7 @@ impl World {
     }
 }
 
-/// Where the proxies run.
+/// The place where the proxies run.
 #[derive(Clone, Debug, Default)]
 pub enum Site {
     /// In the pods of a cluster.

@@ -54,21 +54,21 @@ pub struct MetricQuestion {
 /// A question about proxies. The reply is absent if the forward or the pod is unknown, or the pod runs no proxy.
 #[derive(Debug)]
 pub enum LiveQuestion {
-    /// Which proxies to query for sessions.
+    /// The proxies to query for sessions.
     Proxies {
-        /// The owner of the sessions.
+        /// The forward or pod that has the sessions.
         of: Of,
         /// Receives the proxies.
         reply: oneshot::Sender<Option<Vec<LiveProxy>>>,
     },
-    /// Which proxies to query for the sessions of all forwards of a namespace or of the cluster.
+    /// The proxies to query for the sessions of all forwards of a namespace or of the cluster.
     Together {
         /// Namespace of the forwards. Absent: all namespaces.
         namespace: Option<String>,
         /// Receives the proxies and the forwards.
         reply: oneshot::Sender<(Vec<LiveProxy>, Forwards)>,
     },
-    /// What the proxy of a pod should run.
+    /// The configuration of the proxy in a pod.
     Config {
         /// The pod.
         pod: ObjectKey,

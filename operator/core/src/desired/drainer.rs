@@ -89,7 +89,7 @@ fn labels<'a>(key: &'a ObjectKey, gateway: &'a ForwardGateway) -> BTreeMap<&'sta
 /// Turns the pod of a fleet into the pod of a drainer.
 fn complete(pod: &mut Value, claim: &ObjectKey) {
     pod["restartPolicy"] = json!("OnFailure");
-    // A drainer sends what is on the claim, and must not wait for a Secret.
+    // A drainer sends the messages on the claim, and must not wait for a Secret.
     jetstream::unmount(pod);
     if let Some(volumes) = pod["volumes"].as_array_mut() {
         volumes.push(json!({"name": VOLUME, "persistentVolumeClaim": {"claimName": claim.name}}));

@@ -110,7 +110,7 @@ pub(super) fn pod_template(key: &ObjectKey, gateway: &ForwardGateway, fleets: &F
     Child { key, gateway }.pod_template(fleets, roots)
 }
 
-/// Whether the gateway asks for no Service at all.
+/// Whether the gateway disables its Service.
 fn has_no_service(gateway: &ForwardGateway) -> bool {
     gateway.spec.service.as_ref().and_then(|service| service.type_) == Some(ServiceType::None)
 }

@@ -1,5 +1,5 @@
-//! The user's own serving certificate for the webhook and the metrics API: what is wrong with it, and how API servers
-//! move from one certificate to the next without a failed handshake.
+//! The user's own serving certificate for the webhook and the metrics API: its flaws, and how API servers move from one
+//! certificate to the next without a failed handshake.
 
 use std::net::IpAddr;
 

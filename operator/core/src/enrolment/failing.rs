@@ -1,4 +1,4 @@
-//! Which failures to sign are logged.
+//! Selects the failures to sign that are logged.
 
 use std::collections::BTreeSet;
 

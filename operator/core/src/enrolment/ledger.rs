@@ -100,8 +100,8 @@ fn issued(
     Ok(Kept { join: Some(join.encode()), ledger })
 }
 
-/// What a token grants the owner of the key with the fingerprint `key`: the ledger to store before the answer, if it
-/// changed, and the identity to sign.
+/// The grant of a token to the owner of the key with the fingerprint `key`: the ledger to store before the answer, if
+/// it changed, and the identity to sign.
 ///
 /// # Errors
 /// Why the token enrols nobody.

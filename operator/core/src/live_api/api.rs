@@ -20,7 +20,7 @@ pub const ALL: &str = "*";
 const RESOURCES: [(&str, &str); 3] =
     [("pods/config", "ProxyConfig"), ("pods/sessions", "SessionList"), ("portforwards/sessions", "SessionList")];
 
-/// The resource that a request asks for.
+/// The requested resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The versions of the group.
@@ -29,7 +29,7 @@ pub enum Asked {
     Resources,
     /// Live sessions.
     Sessions {
-        /// The owner of the sessions: a forward or a pod.
+        /// The forward or pod that has the sessions.
         of: Of,
         /// Most sessions to list.
         limit: usize,
@@ -58,7 +58,7 @@ pub enum Asked {
     Nothing,
 }
 
-/// The owner of the requested sessions.
+/// The forward or pod that has the requested sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The sessions of this forward, in all proxies.

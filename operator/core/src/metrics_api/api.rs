@@ -17,7 +17,7 @@ pub const GROUP: &str = "custom.metrics.k8s.io";
 /// Version of the API group.
 pub const VERSION: &str = "v1beta2";
 
-/// The resource that a request asks for.
+/// The requested resource.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The versions of the group.

@@ -5,7 +5,7 @@ use crds::{Durable, DurableSend, PortForward};
 
 use crate::status::conditions::{ConditionType, Finding, Truth};
 
-/// Where messages are kept.
+/// The place where messages are kept.
 const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volume of each pod: the log survives \
                       restarts of the proxy, not the pod";
 const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \

@@ -36,7 +36,7 @@ pub(crate) struct Quota {
     pub(crate) from: Source,
 }
 
-/// Where a quota comes from.
+/// The source of a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The entry of `tenants` with this name.

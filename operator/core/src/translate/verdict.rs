@@ -16,7 +16,7 @@ pub struct Verdict {
     pub resolved_refs: Condition,
     /// The listeners, in the order of the spec.
     pub listeners: Vec<ListenerVerdict>,
-    /// Where the forward should run: `sidecar SELECTOR`, or `gateway NAMESPACE/NAME`.
+    /// The placement of the forward: `sidecar SELECTOR`, or `gateway NAMESPACE/NAME`.
     pub placement: String,
     /// The groups of proxies that should run the forward, sorted.
     pub groups: Vec<Group>,

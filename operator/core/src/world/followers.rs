@@ -29,7 +29,7 @@ pub enum Admission {
         /// Forwards that cannot be read, whose listeners the proxy keeps as they are.
         exempt: BTreeSet<ObjectKey>,
     },
-    /// What the proxy should run is not known yet.
+    /// The configuration of the proxy is not known yet.
     NotSynced,
     /// No pod has this uid and `ServiceAccount` (yet).
     UnknownPod,

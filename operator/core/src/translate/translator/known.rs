@@ -104,7 +104,7 @@ impl Known {
         self.read.as_ref().ok().or(self.good.as_deref())
     }
 
-    /// Where the forward runs, or where its last good version keeps running.
+    /// The placement of the forward, or of its last good version that keeps running.
     pub(super) fn place(&self) -> Option<&Placement> {
         self.place.as_ref()
     }
