@@ -14,7 +14,7 @@ use crds::{Listener, Protocol};
 use operator_core::{ObjectKey, Service, ServiceBackend, ServicePort, Site, World};
 use proxy_api::{Endpoint, Transport};
 
-/// Finds Services, and keeps them reachable.
+/// A finder of Services, which keeps them reachable.
 pub trait Services {
     /// Returns the locations of these backends; a backend that is absent from the answer is unknown. Never waits.
     /// Backends of an earlier call that this one does not name are released.

@@ -19,7 +19,7 @@ pub enum Fault {
     Ended(Cow<'static, str>),
 }
 
-/// Starts tasks.
+/// The starter of tasks.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     /// The channel for the first fault: further faults mostly follow from it.

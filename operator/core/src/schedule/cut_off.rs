@@ -16,7 +16,7 @@ const COUNT: Duration = Duration::from_secs(10);
 /// seem older than a CA certificate.
 const SKEW: u64 = 60;
 
-/// Counts the proxies that are cut off.
+/// The counter of proxies that are cut off.
 #[derive(Debug, Default)]
 pub struct CutOff {
     counted: Option<Duration>,

@@ -15,7 +15,7 @@ const NAMESPACES: usize = 64;
 /// All other namespaces together. No namespace can have this name.
 pub const OTHERS: &str = "(others)";
 
-/// Counts the outdated sidecars of each namespace.
+/// The counter of outdated sidecars in each namespace.
 #[derive(Debug, Default)]
 pub struct OutdatedSidecars {
     counted: Option<Duration>,
