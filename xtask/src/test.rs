@@ -70,8 +70,8 @@ fn run_tiers(tiers: &[Tier], summary: &mut Summary) -> Result<(), TaskError> {
 /// Waits for a build, unless that was done before.
 fn wait(what: &str, build: Option<Background>, summary: &mut Summary) -> Result<(), TaskError> {
     let Some(build) = build else { return Ok(()) };
-    let built = summary.measure(&format!("wait for {what}"), || build.wait())?;
-    summary.step(&format!("build of {what}, in the background"), built);
+    let took = summary.measure(&format!("wait for {what}"), || build.wait())?;
+    summary.step(&format!("build of {what}, in the background"), took);
     Ok(())
 }
 

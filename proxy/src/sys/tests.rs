@@ -187,9 +187,9 @@ fn a_train_is_received_with_the_size_of_its_datagrams() {
 /// The number of entries of the next batch, and the first of them.
 #[allow(clippy::expect_used, reason = "a test helper")]
 fn next(state: &UdpSocketState, receiver: &UdpSocket) -> (usize, Received) {
-    let (mut bytes, mut received) = ([0; 1000], [Received::default()]);
-    let count = receive(state, receiver, &mut [IoSliceMut::new(&mut bytes)], &mut received).expect("a datagram");
-    (count, received[0])
+    let (mut buffer, mut entries) = ([0; 1000], [Received::default()]);
+    let count = receive(state, receiver, &mut [IoSliceMut::new(&mut buffer)], &mut entries).expect("a datagram");
+    (count, entries[0])
 }
 
 #[test]
