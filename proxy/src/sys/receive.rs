@@ -24,6 +24,11 @@ pub(super) const CONTROL_HEADER: usize = WORD + 2 * size_of::<libc::c_int>();
 /// train take 88 bytes with their headers.
 const CONTROL_BYTES: usize = 96;
 
+/// Control messages of an entry. The kernel writes headers of words into it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
 /// Receives what waits at a socket, an entry for each slice.
 #[allow(unsafe_code, reason = "recvmmsg has no safe wrapper; each call states its invariant")]
 pub(super) fn receive<const SLOTS: usize>(
@@ -32,7 +37,7 @@ pub(super) fn receive<const SLOTS: usize>(
     slices: &mut [IoSliceMut<'_>; SLOTS],
     received: &mut [Received; SLOTS],
 ) -> io::Result<usize> {
-    let (mut names, mut controls) = ([[0_u8; NAME_BYTES]; SLOTS], [[0_u8; CONTROL_BYTES]; SLOTS]);
+    let (mut names, mut controls) = ([[0_u8; NAME_BYTES]; SLOTS], [Control([0; CONTROL_BYTES]); SLOTS]);
     // SAFETY: the fields are numbers and pointers, for which zero and null are values.
     let mut headers: [libc::mmsghdr; SLOTS] = unsafe { mem::zeroed() };
     for (((header, slice), name), control) in headers.iter_mut().zip(slices).zip(&mut names).zip(&mut controls) {
@@ -42,7 +47,7 @@ pub(super) fn receive<const SLOTS: usize>(
         // An `IoSliceMut` is an `iovec`, as its documentation says.
         header.msg_iov = ptr::from_mut(slice).cast();
         header.msg_iovlen = 1;
-        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = convert(CONTROL_BYTES);
     }
     let fd = socket.as_fd().as_raw_fd();
@@ -63,7 +68,7 @@ pub(super) fn receive<const SLOTS: usize>(
     for (((entry, header), name), control) in entries.take(count) {
         let from = address(name).ok_or(io::ErrorKind::InvalidData)?;
         let length: usize = convert(header.msg_hdr.msg_controllen);
-        *entry = told(from, convert(header.msg_len), control.get(..length).unwrap_or_default());
+        *entry = told(from, convert(header.msg_len), control.0.get(..length).unwrap_or_default());
     }
     Ok(count)
 }

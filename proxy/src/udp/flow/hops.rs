@@ -26,11 +26,23 @@ impl Hops {
         }
     }
 
+    /// Sends, and once more if the system reports what became of an earlier datagram instead of sending this one.
+    pub(super) fn send(&self, send: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        match send() {
+            Err(error) if self.may_be_of_a_router(&error) => send(),
+            result => result,
+        }
+    }
+
+    /// Whether an error may be the answer of a router that found the hop limit of an earlier datagram used up.
+    pub(super) fn may_be_of_a_router(&self, error: &io::Error) -> bool {
+        self.may_have_run_out.get() && error.kind() == io::ErrorKind::HostUnreachable
+    }
+
     /// Whether an error belongs to the endpoint or the way to it. A router that finds a hop limit used up answers as one that
     /// has no way to the endpoint, and the client has chosen the hop limit: no client may have endpoints ejected that way.
     pub(super) fn is_of_the_endpoint(&self, error: &io::Error) -> bool {
-        let is_doubtful = self.may_have_run_out.get() && error.kind() == io::ErrorKind::HostUnreachable;
-        net::is_of_the_endpoint(error) && !is_doubtful
+        net::is_of_the_endpoint(error) && !self.may_be_of_a_router(error)
     }
 }
 
@@ -60,5 +72,22 @@ mod tests {
         assert_eq!(socket.ttl().expect("option"), 63);
         assert!(!hops.is_of_the_endpoint(&unreachable));
         assert!(hops.is_of_the_endpoint(&io::Error::from(Errno::CONNREFUSED)), "the endpoint itself has answered");
+    }
+
+    #[test]
+    fn a_datagram_is_not_lost_to_the_answer_to_one_with_few_hops_before_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let hops = Hops::default();
+        let tries = Cell::new(0);
+        let answered = || match tries.replace(tries.get() + 1) {
+            0 => Err(Errno::HOSTUNREACH.into()),
+            _ => Ok(()),
+        };
+        assert!(hops.send(answered).is_err(), "no datagram had few hops: the endpoint is unreachable");
+        hops.set(&socket, IpAddr::from([127, 0, 0, 1]), Some(2));
+        tries.set(0);
+        hops.send(answered).expect("sent at the second attempt");
+        assert_eq!(tries.get(), 2);
+        assert!(hops.send(|| Err(Errno::HOSTUNREACH.into())).is_err(), "it does not try for ever");
     }
 }

@@ -72,10 +72,11 @@ impl Flow {
         let segment = trains::segment(train);
         let sent = match &self.way {
             Way::Socket(upstream) => {
-                let sent = self.fragments.send(upstream, segment.is_some(), || match segment {
+                let attempt = || match segment {
                     Some(segment) => sys::send_train(upstream, joined, segment),
                     None => SockRef::from(upstream).send(joined).map(|_| ()),
-                });
+                };
+                let sent = self.hops.send(|| self.fragments.send(upstream, segment.is_some(), attempt));
                 sent.map_err(|error| classify(error, segment.is_some(), &self.hops))
             }
             Way::Agent(agent) => self.hand_over(worker, agent, joined),
