@@ -29,7 +29,7 @@ use tokio::{join, select};
 pub use self::credentials::JetStreamCredentials;
 use self::long::most_of;
 use self::memory::Memory;
-use self::server::{Link, connect, dead_letters, make, refusal, stores_batches, stream};
+use self::server::{Link, connect, dead_letters, down, make, stores_batches, stream};
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError, Turn};
 
@@ -379,12 +379,7 @@ impl Keeper {
             if self.is_connected() {
                 return Ok(());
             }
-            let is_refused = links.borrow().is_refused;
-            let why = if is_refused {
-                refusal(&self.settings)
-            } else {
-                self.words("reach", &"the connection is down, will reconnect")
-            };
+            let why = down(&self.settings, &links.borrow());
             self.fails(way, why);
             links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
         }

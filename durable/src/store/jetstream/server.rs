@@ -36,7 +36,7 @@ pub(super) struct Link {
 }
 
 /// Why the server refuses the user, and what helps.
-pub(super) fn refusal(settings: &JetStreamSettings) -> String {
+fn refusal(settings: &JetStreamSettings) -> String {
     let url = &settings.url;
     match &settings.credentials {
         None => format!("{url} requires credentials: name a Secret with them in credentialsRef, next to the url"),
@@ -46,6 +46,15 @@ pub(super) fn refusal(settings: &JetStreamSettings) -> String {
             file.display()
         ),
     }
+}
+
+/// Why there is no connection, and what helps.
+pub(super) fn down(settings: &JetStreamSettings, link: &Link) -> String {
+    if link.is_refused {
+        return refusal(settings);
+    }
+    let unreadable = settings.credentials.as_ref().and_then(|of| read(&of.file).err());
+    unreadable.unwrap_or_else(|| words(settings, "reach", &"the connection is down, will reconnect"))
 }
 
 /// Connects, and keeps the connection. `link` is changed when it breaks or is restored.
@@ -67,9 +76,10 @@ pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<Li
         match event {
             Event::Connected => link.send_modify(|link| link.is_refused = false),
             Event::Disconnected => link.send_modify(|_| {}),
-            // The client tries again and again: only the first refusal is a change.
-            Event::ClientError(ClientError::Other(why)) if why == refused => {
-                link.send_if_modified(|link| !replace(&mut link.is_refused, true));
+            // The client tries again and again: only another outcome than that of the attempt before is a change.
+            Event::ClientError(ClientError::Other(why)) => {
+                let is_refused = why == refused;
+                link.send_if_modified(|link| replace(&mut link.is_refused, is_refused) != is_refused);
             }
             _ => {}
         }
@@ -140,4 +150,47 @@ pub(super) fn dead_letters(settings: &JetStreamSettings) -> Config {
 /// The name of the stream of dead letters.
 pub(super) fn dead_name(settings: &JetStreamSettings) -> String {
     format!("{}-dead", settings.stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proxy_api::partials::Partials;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_connection_that_is_down_names_what_helps() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("creds");
+        let credentials = JetStreamCredentials { secret: "nats".to_owned(), file: file.clone() };
+        let mut settings = JetStreamSettings {
+            url: "nats://nats:4222".to_owned(),
+            credentials: None,
+            ca: None,
+            stream: "logs".to_owned(),
+            replicas: 1,
+            max_bytes: 1 << 20,
+            max_message_bytes: 1 << 10,
+            max_age: None,
+            when_full: WhenFull::DropOldest,
+            blocks: false,
+            dead_bytes: 0,
+            queue_bytes: 1 << 20,
+            memory: Arc::new(Partials::new(1 << 20)),
+            namespace: "shop".to_owned(),
+        };
+        let says = |settings: &JetStreamSettings, is_refused, what: &str| {
+            let said = down(settings, &Link { is_refused });
+            assert!(said.contains(what), "{said:?} lacks {what:?}");
+        };
+        says(&settings, false, "check the NATS server");
+        says(&settings, true, "name a Secret");
+        settings.credentials = Some(credentials);
+        says(&settings, true, "refuses the credentials of Secret nats");
+        says(&settings, false, "cannot read the credentials");
+        std::fs::write(&file, "no key").expect("written");
+        says(&settings, false, "has no credentials");
+    }
 }
