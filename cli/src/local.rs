@@ -141,7 +141,7 @@ async fn behind(args: &Lag) -> Result<u8, Error> {
 
 async fn config(args: &Config) -> Result<u8, Error> {
     let address = args.process.admin_address;
-    // The configuration is read last, so that it is not older than the state with which it is compared.
+    // The state is read last, so that it is not older than the configuration with which it is compared.
     let configuration = get(address, "/config").await?;
     let report = get(address, "/listeners").await?;
     let process = Process { address: address.to_string(), configuration, report, sessions: Vec::new() };

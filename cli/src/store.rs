@@ -85,7 +85,7 @@ impl File {
         self.keep_all(name, "is no longer a Kubernetes manifest");
     }
 
-    /// Records that the file was read and has no document that can be named.
+    /// Whether the file was read, and has no document that can be named.
     fn has_nothing(&self) -> bool {
         self.objects.is_empty() && self.problems.is_empty() && self.other_kinds.is_empty()
     }

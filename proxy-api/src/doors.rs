@@ -36,9 +36,9 @@ use self::{
     sources::Sources,
 };
 
-/// A source within its fair share may have used at most this part of the remaining tokens of all sources.
+/// Of its fair share, a source may have used at most as many tokens as this part, an eighth, of those left of all.
 const LEFT_PART: u64 = 8;
-/// How much more a waiting connection weighs than a request that is being answered, if those are evicted last.
+/// How many times as much a waiting connection weighs as a request that is being answered, if those are evicted last.
 const WORK_LAST_TIMES: usize = 4;
 /// The part of the rate of all, and of its burst, that is reserved for known sources: a half.
 const KNOWN_PART: u32 = 2;

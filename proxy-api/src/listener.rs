@@ -103,7 +103,7 @@ pub struct Listener {
     /// Limits that all listeners of the origin's namespace share; `None`: only the proxy's own limits apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_limits: Option<Box<TenantLimits>>,
-    /// Stores messages and sends them on; `None`: sessions are forwarded.
+    /// How messages are stored and sent on; `None`: sessions are forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<Box<Durable>>,
 }

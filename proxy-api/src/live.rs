@@ -136,7 +136,7 @@ pub struct LiveSession {
     /// Backend entry, once chosen.
     #[serde(default, deserialize_with = "crate::bounded::backend")]
     pub backend: Option<String>,
-    /// Endpoint address, once chosen. Absent if the endpoint is behind an agent.
+    /// Endpoint address, once chosen. Also absent if the endpoint is behind an agent.
     #[serde(default)]
     pub endpoint: Option<SocketAddr>,
     /// The instance that leads to the endpoint, once chosen, if the backend is behind an agent.
@@ -185,7 +185,7 @@ pub struct Lag {
     /// Messages that were received.
     #[serde(default)]
     pub received: u64,
-    /// Messages that the sink has acknowledged.
+    /// Messages that the sink has taken.
     #[serde(default)]
     pub delivered: u64,
     /// Messages that were sent once more.
@@ -197,7 +197,7 @@ pub struct Lag {
     /// Messages that were dropped or lost, by reason: at most [`crate::MAX_REASONS`], and no reason without a message.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::reasons")]
     pub dropped_by_reason: BTreeMap<String, u64>,
-    /// Messages that are dead letters, as the sink refuses them.
+    /// Messages that became dead letters, as the sink refuses them.
     #[serde(default)]
     pub dead_lettered: u64,
     /// Number of lanes that send.

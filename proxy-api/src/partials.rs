@@ -3,7 +3,7 @@
 //! Each connection has a little of its own. Beyond that, all share one bound, and a connection that grows leaves room
 //! to others: the bytes of its source, and those of its listener (if several namespaces have listeners: of its
 //! namespace), must fit in once more beside the bytes of all. So one source has at most a third of the memory, one IPv6
-//! /64 three sevenths, one listener or one namespace a half, and any number of them leaves some to another.
+//! /64 three sevenths, one listener or one namespace a half, and however many there are, some is left for another.
 
 use std::{
     collections::BTreeMap,

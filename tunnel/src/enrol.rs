@@ -60,7 +60,7 @@ pub enum EnrolError {
     /// The server cannot be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// The server at this address makes no secure connection.
+    /// The program that answers at this address makes no secure connection to the server.
     #[error("{address}: {}", with_causes(.error))]
     At {
         /// The address.

@@ -33,7 +33,7 @@ const UNSIGNED: &str = "this endpoint has no certificate yet: its log says why";
 pub struct AgentTls(Rc<RefCell<Arc<ClientConfig>>>);
 
 impl AgentTls {
-    /// Creates a TLS configuration from [`agent_config`](crate::identity::tls::agent_config) or
+    /// Creates TLS with a configuration of [`agent_config`](crate::identity::tls::agent_config) or
     /// [`enrolment_config`](crate::identity::tls::enrolment_config).
     pub fn new(config: ClientConfig) -> Self {
         Self(Rc::new(RefCell::new(Arc::new(config))))

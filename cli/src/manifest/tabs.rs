@@ -109,7 +109,7 @@ fn restore(wide: &str, tabs: impl Iterator<Item = usize>) -> String {
 
 /// A value that is a text.
 enum Text {
-    /// A plain scalar; its further lines, and the content after it, must be indented up to this column.
+    /// A plain scalar; its further lines, and the content after it, must be indented at least to this column.
     Plain(usize),
     /// A quoted scalar.
     Quoted,
@@ -121,7 +121,7 @@ enum Text {
 struct Collection {
     /// The start of its brackets, or of those around it.
     flow: Option<usize>,
-    /// The column up to which a plain text in the collection must be indented.
+    /// The least indentation of a plain text in the collection, as a column.
     least: usize,
 }
 

@@ -21,7 +21,7 @@ use crate::{
 
 pub use self::operator::Operator;
 
-/// Label selector of the Deployments among which operators are searched.
+/// Label selector of the Deployments that are searched for operators.
 pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
 /// The finding for a cluster that serves no kind of Portlane.
 pub const MISSING: &str = "the cluster has no PortForwards: the CRDs are missing";

@@ -37,9 +37,9 @@ pub struct Facts {
     pub now: Timestamp,
     /// Schemas that the API server publishes for the kinds of Portlane; `None`: it serves none.
     pub published: Fetched<Option<Value>>,
-    /// The namespaces in which operators were searched.
+    /// The namespaces that were searched for operators.
     pub place: Place,
-    /// Deployments among which operators were searched.
+    /// The Deployments that were searched for operators.
     pub deployments: Fetched<Listed<Deployment>>,
     /// The operators among these Deployments, with their objects.
     pub operators: Vec<OperatorFacts>,

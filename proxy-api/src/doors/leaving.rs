@@ -12,10 +12,10 @@ use super::{Admission, Places, Refusal, Source, weight};
 
 /// A party may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
 const TIMES: usize = 12;
-/// A source has its first places regardless of free ones: one per this many places of the room, at least one and at
-/// most [`MOST_FIRST`]. A client that opens a connection as its previous one ends has both for a moment.
+/// A source has its first places however many are free: one per this many places of the room, at least one and at most
+/// [`MOST_FIRST`]. A client that opens a connection as its previous one ends has both for a moment.
 const FIRST_PART: usize = 32;
-/// Most places of one party that are admitted regardless of free ones.
+/// Most places of one party that are admitted however many are free.
 const MOST_FIRST: usize = 4;
 
 /// Whether a party that has `own` places of a room of `most` may have one more, which leaves `free` places.

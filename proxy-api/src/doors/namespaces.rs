@@ -1,4 +1,4 @@
-//! The namespaces of authenticated peers: at a full door, the one with the most places loses one to another.
+//! The namespaces of authenticated peers: at a full door, the one with the most loses a place to one with fewer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

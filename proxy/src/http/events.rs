@@ -119,7 +119,8 @@ impl Followers {
         self.all.iter().any(|follower| follower.notice != Some(number))
     }
 
-    /// Sends a state to all followers, and `notices` to those that lack `number`. Returns how many were cut.
+    /// Sends a state to all followers, and before it the `notices`, up to `number`, to those that lack them. Returns
+    /// how many were cut.
     fn send(&mut self, state: &Bytes, notices: &Bytes, number: u64) -> u64 {
         let both = if notices.is_empty() { state.clone() } else { [&notices[..], &state[..]].concat().into() };
         let mut cut = 0;

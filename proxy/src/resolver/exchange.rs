@@ -55,7 +55,8 @@ impl NameServer {
         Self { address, is_tcp_only: conf.has(Flag::UseVc) }
     }
 
-    /// Queries the server, over TCP if UDP is not enough. Each one has `time` to answer, but none lasts beyond `end`.
+    /// Queries the server, over TCP if UDP is not enough. Each query has `time` for an answer, but none lasts beyond
+    /// `end`.
     ///
     /// # Errors
     /// The failure of the server, for which the next one is queried.

@@ -74,7 +74,7 @@ impl Supervisor {
         self.carry_out(tunnels, bound, None, touched, part.desired.keys().cloned().collect()).await;
     }
 
-    /// Updates the endpoint sets and agents that changed listeners use, and used in `ran`.
+    /// Replaces the endpoint sets and agents that changed listeners used in `ran` by those that they use now.
     fn use_sets(&mut self, ran: &Running, touched: &Touched) {
         for id in &touched.changed {
             let [before, after] = [ran, &self.running].map(|state| state.listeners.get(id).map(|listener| &**listener));

@@ -163,7 +163,7 @@ async fn result_of(check: impl Future<Output = Result<(), String>>) -> Result<()
     poll_fn(|cx| catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(cx))).unwrap_or_else(|_| panicked())).await
 }
 
-/// Most by which a check is later than its interval, in milliseconds.
+/// Longest time by which a check is later than its interval, in milliseconds.
 const LATE: u64 = 1000;
 
 /// The pause before the next check: never less than the interval, and up to a tenth more, so that the checks of many

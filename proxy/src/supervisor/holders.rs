@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use crate::supervisor::fixtures::socket;
 
-    /// The number of errors in which a holder is looked up, if these ports are lacking. Found errors are marked.
+    /// The number of errors in which a holder is looked up, if these ports are lacking. These errors are marked.
     fn looked_up(holders: &mut Holders, ports: &[u16]) -> usize {
         let error = |port: &u16| (socket(*port), BindError::yielded(socket(*port)));
         let mut errors: Errors = ports.iter().map(error).collect();

@@ -145,7 +145,7 @@ impl Listeners {
                 OnUpdate::Close => 0,
             };
             let present = before.get(&concern.listener);
-            // No session of a listener from before a move fits the present one, which includes one that moves now.
+            // No session of a listener from before a move fits the present one. One that moves now is the present one.
             let moved = self.moved.iter().filter(|shared| {
                 shared.id == concern.listener && !present.is_some_and(|present| Arc::ptr_eq(present, shared))
             });

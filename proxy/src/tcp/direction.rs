@@ -248,7 +248,7 @@ impl Direction {
         Poll::Pending
     }
 
-    /// Moves bytes as long as `may_go_on` allows it, which gets the number of each move. `None`: there is more to do.
+    /// Moves bytes as long as `may_go_on`, which gets the number of bytes of each move. `None`: there is more to do.
     fn poll_steps(
         &mut self,
         cx: &mut Context<'_>,

@@ -81,8 +81,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether the token is still valid. A token whose expiry is further away than the limit was issued while the clock
-    /// was ahead, and is not.
+    /// Whether the token is still valid. A token whose expiry is further away than the limit is not, as it was issued
+    /// while the clock was ahead.
     fn counts(&self, now: u64) -> bool {
         self.expires > now && self.expires - now <= LONGEST
     }

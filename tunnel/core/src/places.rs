@@ -66,7 +66,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Creates the places of an agent with sessions with at most `max` endpoints, besides those about to end.
+    /// Creates the places of an agent that keeps sessions with at most `max` endpoints, besides those about to end.
     pub fn new(max: usize) -> Self {
         Self {
             max: max.max(1),

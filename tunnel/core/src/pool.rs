@@ -11,7 +11,7 @@ use crate::limits::EARLY_CREDIT;
 
 /// Bytes that a session may always grant; it may always keep as many.
 pub(crate) const OWN_BYTES: u64 = EARLY_CREDIT;
-/// After growing by the smallest useful amount, a session leaves free this part of what it holds.
+/// A session that grows only by the least that is of use leaves free this part, an eighth, of what it then holds.
 const LAST_PART: u64 = 8;
 
 /// The memory of the sessions of one thread. No session changes it between the moment when another reads the room and
@@ -79,8 +79,8 @@ impl Share {
         self.of.free().saturating_sub(self.taken) / 2
     }
 
-    /// Bytes by which the session may grow by the smallest useful amount. Many such sessions are less of a burden than
-    /// a few large ones.
+    /// Bytes by which the session may grow if it asks only for the least that is of use. Many such sessions are less of
+    /// a burden than a few large ones.
     pub(crate) fn last_room(&self) -> u64 {
         self.of.free().saturating_mul(LAST_PART).saturating_sub(self.taken) / (LAST_PART + 1)
     }

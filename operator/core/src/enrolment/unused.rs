@@ -2,7 +2,7 @@
 //!
 //! A root is needed while a certificate that it signed, or a join string that names it, is valid. Neither is valid for
 //! longer than [`LIFETIME`] after the leader last used the root. So a root that nobody has used for longer is removed.
-//! The check does not depend on gateways: a gateway that exists, seen or not, uses its root again and again.
+//! The check need not know the gateways: a gateway that exists, seen or not, uses its root again and again.
 //!
 //! An annotation of the Secret says since when each root has not been seen in use. The leader removes a root from the
 //! annotation before it uses the root again.

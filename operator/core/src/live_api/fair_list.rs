@@ -15,7 +15,7 @@ type Place = (usize, ObjectKey);
 pub(super) struct FairList<T> {
     most: usize,
     most_bytes: usize,
-    /// The least bytes that a row counts, so that proxies with short texts have an equal number of rows.
+    /// The fewest bytes that a row counts as, so that proxies with short texts have equal numbers of rows.
     least: usize,
     /// Rows, each with the bytes of its texts.
     rows: BTreeMap<Place, (usize, T)>,

@@ -12,8 +12,8 @@ use crate::{
 
 /// Interval between two counts.
 const COUNT: Duration = Duration::from_secs(10);
-/// The tolerated clock skew between API server and operator, seconds: a younger pod may
-/// seem older than a CA certificate.
+/// The tolerated clock skew between API server and operator, seconds: a younger pod may seem older than a CA
+/// certificate.
 const SKEW: u64 = 60;
 
 /// The counter of proxies that are cut off.

@@ -14,7 +14,7 @@ const REMEMBERED: usize = 64;
 /// Most bytes of steps that are cached.
 const BYTES: usize = 32 << 20;
 
-/// Number and digest at the begin of a step, and at its end. Groups with the same configuration share steps.
+/// Number and digest at the start of a step, and at its end. Groups with the same configuration share steps.
 type Step = (u64, Digest, u64, Digest);
 
 /// Encoded steps of one term.

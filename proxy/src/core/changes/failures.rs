@@ -9,14 +9,14 @@ use crate::core::changes::{
     lacking::Why,
 };
 
-/// The most further ports of a range that a message names.
+/// Most ports, besides the first, that a message about a range names.
 const NAMED: usize = 7;
 
 /// Failures by listener.
 pub type Failures = BTreeMap<ListenerId, Failure>;
 
-/// The failures of a settled plan. `error` returns why a socket could not be opened, and `no_logs` has the durable
-/// listeners that cannot run.
+/// The failures of a settled plan. `error` returns why a socket could not be opened, and `no_logs` has the reasons why
+/// durable listeners cannot run.
 pub fn of(
     settled: &Settled,
     error: impl Fn(&SocketKey) -> Option<Why>,

@@ -114,8 +114,8 @@ fn sets(before: &Sets, next: &Sets, named: Option<&Named>) -> Option<BTreeSet<St
     (!is_around).then(|| differ.into_iter().map(str::to_owned).collect())
 }
 
-/// Whether a listener has the same sockets as before, and shares them with the same others. Durable listeners are
-/// planned together, because their logs are.
+/// Whether a listener has the same sockets as before, and shares them with the same others. False for a durable
+/// listener, which is planned together with all listeners, because the logs are.
 fn keeps_sockets(before: &Listener, after: &Listener) -> bool {
     before.socket == after.socket
         && before.end_port == after.end_port

@@ -11,7 +11,7 @@ const TIMES: u32 = 50;
 
 /// The pause after a write that took this long. Each write covers all listeners: a proxy of tens of thousands of them
 /// would write without end while they change, on the CPU that applies the changes. So writing takes at most 2 % of a
-/// CPU, and if that is exceeded, happens once in 30 s. A failed write is retried after the longest pause.
+/// CPU, or happens only once in 30 s. A failed write is retried after the longest pause.
 #[must_use]
 pub fn pause(took: Duration, is_written: bool) -> Duration {
     if is_written { took.saturating_mul(TIMES).clamp(SHORTEST, LONGEST) } else { LONGEST }

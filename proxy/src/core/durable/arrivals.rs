@@ -17,7 +17,7 @@ pub struct Arrivals {
 /// How long a message has waited, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// Exactly this long.
+    /// This long.
     Known(u64),
     /// At least this long: the message was there at the first observation.
     AtLeast(u64),

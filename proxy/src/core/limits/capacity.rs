@@ -35,7 +35,7 @@ const PROCESS_BYTES: u64 = 24 << 20;
 const WORKER_BYTES: u64 = 3 << 20;
 /// The least part of the memory for sessions, however little that leaves: a proxy that accepts no session is useless.
 const LEAST_PART: u64 = 8;
-/// The most part of the memory for buffered bytes.
+/// The largest part of the memory for buffered bytes.
 const HELD_PART: u64 = 4;
 /// The part of the memory for messages of durable listeners that are incomplete, or wait for a log. Those of streams
 /// that wait for sinks have as much.
@@ -273,8 +273,9 @@ impl FlowBounds {
         }
     }
 
-    /// Flows that stay when others are evicted for a refused flow, see [`Self::left_by_flow`]. Their room may go to a
-    /// connection, even one that arrives a moment later. Without spare places, no flow can be replaced otherwise.
+    /// Flows that stay when others are evicted for a refused flow, see [`Self::left_by_flow`]. The room of the evicted
+    /// ones may go to a connection, even one that arrives a moment later. Without spare places, no flow can be replaced
+    /// otherwise.
     #[must_use]
     pub fn left_to_flows(&self, is_light: bool, is_awaited: bool) -> usize {
         if is_light || self.spare == 0 && !is_awaited { 0 } else { self.kept }

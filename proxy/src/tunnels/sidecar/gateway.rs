@@ -34,7 +34,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Creates the gateway of this uid. Its serving certificate has a folder, and its task asks for certificates.
+    /// Creates the gateway of this uid. Its serving certificate has its own folder, and its task asks for certificates.
     pub(super) fn new(
         uid: &str,
         folder: &Path,

@@ -67,7 +67,7 @@ impl Session {
         }
     }
 
-    /// Shrinks empty queues after a burst. Called at heartbeats: busy sessions seldom need to shrink.
+    /// Shrinks empty queues after a burst. Called only at heartbeats, so that busy sessions seldom allocate again.
     pub(super) fn shrink_queues(&mut self) {
         shrink(&mut self.ready);
         shrink(&mut self.starved);

@@ -15,7 +15,7 @@ use crate::{
     world::{ObjectKey, Service, World},
 };
 
-/// The sign before the pods of a range in the name of a set.
+/// The sign of a range in the name of a set.
 const RANGE: char = '+';
 /// The sign before the port of the checks in the name of a set for guests.
 const CHECKED: char = '?';

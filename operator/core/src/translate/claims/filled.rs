@@ -1,4 +1,4 @@
-//! The use of a full Service's ports, while its listeners want more ports than it may have.
+//! The use of the ports of a gateway's Service, while its listeners want more of them than it may have.
 //!
 //! Candidates get their ports in rank order. A candidate that gets none changes nothing for the others, so adding or
 //! removing it affects nobody else: only a candidate that gets ports, or had some, causes all claims to be decided

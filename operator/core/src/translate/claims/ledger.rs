@@ -154,8 +154,8 @@ impl Ledger {
     }
 
     /// Decides the dirty places and all places that candidates link to them: in rank order, a candidate gets its ports
-    /// if all of them are available. `room` is that of the Service in ports, if it is limited. Returns the room that is
-    /// left.
+    /// if all of them are available. `room` is that of the Service in ports, if the Service is too small. Returns the
+    /// room that is left.
     fn decide(&mut self, room: Option<usize>, affected: &mut BTreeSet<Origin>, work: &mut u64) -> usize {
         let contenders = self.contenders();
         *work += contenders.len() as u64;

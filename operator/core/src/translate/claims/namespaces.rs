@@ -56,7 +56,7 @@ impl Namespaces {
     pub(super) fn add(&mut self, key: &Origin, candidates: &[Candidate]) {
         let Some(terms) = candidates.iter().find_map(|candidate| candidate.terms.as_ref()) else { return };
         let namespace = self.by_name.entry(key.namespace.clone()).or_default();
-        // The terms are the same in all forwards: all of them are read again when their namespace's terms change.
+        // The forwards of a namespace have the same terms: all of them are read again when the terms change.
         namespace.terms = terms.clone();
         namespace.is_changed = true;
         namespace.forwards.insert(key.clone());

@@ -59,7 +59,7 @@ impl Cache {
         here.filter(move |(_, pod)| pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name)
     }
 
-    /// The pods of a fleet on claims that cannot start, in the order of their names.
+    /// If a fleet has claims, its pods that cannot start, in the order of their names.
     pub fn held_pods<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
         let has_claims = self.world.gateways.get(gateway).is_some_and(|gateway| gateway.spec.durability.is_some());
         let pods = has_claims.then(|| self.pods_of(gateway)).into_iter().flatten();

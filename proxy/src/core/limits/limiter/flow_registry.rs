@@ -98,8 +98,8 @@ fn heavier(groups: &Groups, newcomer: Newcomer<'_>) -> Option<Arc<str>> {
     is_twice(flows.count(newcomer.source), flows.most()).then(|| name.clone())
 }
 
-/// Takes the first flow of the heaviest source of a namespace: if it is idle or carries no conversation, or in any
-/// case.
+/// Takes the first flow of the heaviest source of a namespace if it is idle or carries no conversation, or if
+/// `anyway` is set.
 fn take_heavy(
     groups: &mut Groups,
     namespace: Option<&str>,
