@@ -26,8 +26,10 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(180);
 /// Pause between two looks at a condition: the resolution of what is measured.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a client waits for an answer before it sends its datagram again: T1 of SIP (RFC 3261, 17.1.1.1).
+const AGAIN: Duration = Duration::from_millis(500);
 /// Times that a datagram is sent, each from another socket, before it counts as refused.
-const TRIES: usize = 8;
+const TRIES: usize = 16;
 /// What a datagram says, and the end of its answer.
 const WORD: &[u8] = b"hello";
 /// Times that a client of RELP connects before it counts as refused, and its pause between two of them.
@@ -176,6 +178,7 @@ impl Siege<'_> {
         let (started, to) = (Instant::now(), SocketAddr::new(self.service, DATAGRAMS));
         let answered = || {
             let socket = self.node.udp(to)?;
+            socket.set_read_timeout(Some(AGAIN))?;
             socket.send(WORD)?;
             let mut answer = [0; 64];
             let length = socket.recv(&mut answer)?;
