@@ -16,8 +16,8 @@ pub struct Durable {
     /// How messages are delimited. Datagram, for UDP only: each datagram is a message; there is no guarantee until it
     /// is in the log. For TCP: Newline, Nul, OctetCounting, Syslog (RFC 6587, octet counting or lines), Length2 and
     /// Length4 (a length in network byte order before each message): what TCP has acknowledged but is not synced yet is
-    /// lost in a crash. Relp: an acknowledged message is on the disk of the proxy. Absent: Datagram with protocol UDP,
-    /// Newline with TCP.
+    /// lost in a crash. Relp: an acknowledged message is synced to the disk of the proxy, or in the stream, whose
+    /// servers sync it within their sync_interval. Absent: Datagram with protocol UDP, Newline with TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framing: Option<Framing>,
     /// Maximum length of a message, 64 to 1048576 bytes. Absent: 65536.

@@ -10,7 +10,7 @@ const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volu
                       restarts of the proxy, not the pod";
 const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \
                         the pod, not the volume";
-const IN_STREAM: &str = "messages of durable listeners are kept in streams of the NATS servers of the gateway, which all its \
+const IN_STREAM: &str = "kept in streams of the NATS servers of the gateway, which all its \
                          proxies share: they survive the pods; a power cut of more than half of the servers of a stream \
                          loses what they have not synced: that of 2 minutes, or of their sync_interval";
 
@@ -34,16 +34,16 @@ const NOT_DELIVERED: &str = "what gives way to a bound, or is refused for ever, 
 pub(super) fn messages_kept(forward: &PortForward, has_claims: bool) -> Option<Finding> {
     let durable: Vec<&Durable> = forward.spec.listeners.iter().filter_map(|it| it.durable.as_deref()).collect();
     let is_stream = |part: &&Durable| part.store.as_ref().is_some_and(|store| store.jet_stream.is_some());
-    let (reason, kept) = if durable.iter().all(is_stream) {
-        ("InStream", IN_STREAM)
-    } else if has_claims {
-        ("OnClaim", ON_CLAIM)
-    } else {
-        ("InPod", IN_POD)
+    let streams = durable.iter().filter(|&part| is_stream(part)).count();
+    let on_disk = if has_claims { ("OnClaim", ON_CLAIM) } else { ("InPod", IN_POD) };
+    let (reason, kept) = match streams {
+        0 => (on_disk.0, on_disk.1.to_owned()),
+        all if all == durable.len() => ("InStream", format!("messages of durable listeners are {IN_STREAM}")),
+        _ => (on_disk.0, format!("{}; those of listeners with store.jetStream are {IN_STREAM}", on_disk.1)),
     };
     let sent = PROMISES.iter().filter(|(is_sent, _)| durable.iter().any(|part| is_sent(&part.send)));
     let sentences: Vec<&str> =
-        [kept].into_iter().chain(sent.map(|(_, it)| *it)).chain([ORDER, NOT_DELIVERED]).collect();
+        [kept.as_str()].into_iter().chain(sent.map(|(_, it)| *it)).chain([ORDER, NOT_DELIVERED]).collect();
     let finding = || Finding::new(ConditionType::MessagesKept, Truth::True, reason, sentences.join("; "));
     (!durable.is_empty()).then(finding)
 }

@@ -99,10 +99,10 @@ fn messages_of_a_gateway_with_claims_survive_its_pods() {
     assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("True", "OnClaim"));
 }
 
-/// What `MessagesKept` says of a forward whose messages are sent in these ways.
-fn kept(scene: &mut Scene, sends: &[serde_json::Value], store: &serde_json::Value) -> String {
+/// What `MessagesKept` says of a forward whose messages are sent in these ways, and kept in these stores.
+fn kept(scene: &mut Scene, parts: &[(serde_json::Value, &serde_json::Value)]) -> String {
     let listener = scene.forward("web").spec.listeners[0].clone();
-    let listeners = sends.iter().zip(1_u16..).map(|(send, number)| {
+    let listeners = parts.iter().zip(1_u16..).map(|((send, store), number)| {
         let durable = serde_json::from_value(json!({"send": send, "store": store})).expect("a durable part");
         let (name, port) = (format!("l{number}"), Some(7000 + number));
         crds::Listener { name, port, durable: Some(durable), ..listener.clone() }
@@ -125,18 +125,23 @@ fn messages_that_are_kept_have_the_promises_of_their_sinks_and_no_others() {
         ("udp", "over UDP they are sent: nothing acknowledges them"),
     ];
     for (way, promise) in ways {
-        let told = kept(&mut scene, &[json!({ way: {} })], &disk);
+        let told = kept(&mut scene, &[(json!({ way: {} }), &disk)]);
         assert!(told.starts_with("messages of durable listeners are kept in an emptyDir volume"), "{told}");
         let others = ways.iter().filter(|(other, promise)| *other != way && told.contains(promise)).count();
         assert!(told.contains(promise) && others == 0, "{way}: {told}");
         assert!(told.contains("those of one source in order"), "{told}");
     }
-    let told = kept(&mut scene, &[json!({"udp": {}}), json!({"relp": {}})], &disk);
+    let told = kept(&mut scene, &[(json!({"udp": {}}), &disk), (json!({"relp": {}}), &disk)]);
     let at = |promise: &str| told.find(promise).unwrap_or_else(|| panic!("{told}"));
     assert!(at(ways[0].1) < at(ways[3].1), "the strongest one first: {told}");
     scene.see(gateway(&json!({"jetStream": {"url": "nats://nats:4222"}})));
-    let told = kept(&mut scene, &[json!({"relp": {}})], &json!({"jetStream": {"maxBytes": 16_777_216}}));
+    let stream = json!({"jetStream": {"maxBytes": 16_777_216}});
+    let told = kept(&mut scene, &[(json!({"relp": {}}), &stream)]);
+    assert!(told.starts_with("messages of durable listeners are kept in streams"), "{told}");
     assert!(told.contains("of 2 minutes, or of their sync_interval"), "{told}");
+    let told = kept(&mut scene, &[(json!({"relp": {}}), &disk), (json!({"relp": {}}), &stream)]);
+    assert!(told.starts_with("messages of durable listeners are kept in an emptyDir volume"), "{told}");
+    assert!(told.contains("; those of listeners with store.jetStream are kept in streams"), "{told}");
 }
 
 #[test]
