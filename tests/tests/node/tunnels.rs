@@ -21,8 +21,8 @@ use crate::fleet::{call, client, proxies, wait_for};
 
 /// Port of the service on the machine of the agent.
 const TARGET: u16 = 7777;
-/// Longest time from `suspend: true` to the end of a session.
-const SUSPENDED: Duration = Duration::from_secs(1);
+/// Longest time from a change of the agent that ends its sessions to their end.
+const ENDED: Duration = Duration::from_secs(1);
 
 /// The agent, and a forward to the service on its machine.
 const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
@@ -50,11 +50,13 @@ fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_
     let _service = scene::echo(&outpost, TARGET, "home: ");
     let gateway = scene::ready_gateway(&namespace, "replicas: 1, drainSeconds: 5");
     let bed = Bed { node, namespace, outpost, gateway };
-    let agent = bed.enrolled(FORWARD);
+    bed.namespace.apply(FORWARD);
+    let agent = bed.enrolled();
     bed.is_told_in_status();
     bed.a_session_outlives_its_carrier(&agent);
     bed.another_pod_takes_over();
     bed.suspension_ends_sessions(&agent);
+    let agent = bed.rotation_ends_sessions(agent);
     bed.without_an_operator(&agent);
     bed.nothing_is_left();
 }
@@ -69,9 +71,8 @@ struct Bed<'a> {
 }
 
 impl Bed<'_> {
-    /// The agent of these manifests, with the join string of its Secret.
-    fn enrolled(&self, manifests: &str) -> Program {
-        self.namespace.apply(manifests);
+    /// The agent, with the join string of its Secret.
+    fn enrolled(&self) -> Program {
         let join = scene::join(&self.namespace);
         let agent = scene::agent(&self.outpost, "pi4", &[TARGET], &join);
         wait_for(&self.namespace, "portforward/web");
@@ -135,29 +136,44 @@ impl Bed<'_> {
         eprintln!("a new session was served {:?} after the pod of the gateway was gone", deleted.elapsed());
     }
 
-    fn suspension_ends_sessions(&self, agent: &Program) {
-        let suspend = |value: bool| {
-            let patch = format!("{{\"spec\": {{\"suspend\": {value}}}}}");
-            self.namespace.kubectl(&["patch", "forwardagent", "home", "--type=merge", "--patch", &patch]).ok();
-        };
+    /// A change of the agent's spec resets a session through it within [`ENDED`].
+    fn ends_sessions(&self, spec: &str) {
         let mut session = self.session();
-        let suspended = Instant::now();
-        suspend(true);
+        let begun = Instant::now();
+        self.patch(spec);
         // The object is written at some time while kubectl runs.
-        let written = suspended.elapsed();
+        let written = begun.elapsed();
         let ended = session.read(&mut [0; 1]);
-        let took = suspended.elapsed();
-        eprintln!("the session ended {took:?} after kubectl began to suspend its agent, which took {written:?}");
-        assert!(is_reset(&ended) && took < written + SUSPENDED, "{ended:?} after {took:?}, of kubectl {written:?}");
+        let took = begun.elapsed();
+        eprintln!("the session ended {took:?} after kubectl began to write {spec}, which took {written:?}");
+        assert!(is_reset(&ended) && took < written + ENDED, "{spec}: {ended:?} after {took:?}, of kubectl {written:?}");
+    }
+
+    /// Changes the agent's spec.
+    fn patch(&self, spec: &str) {
+        let patch = format!("{{\"spec\": {spec}}}");
+        self.namespace.kubectl(&["patch", "forwardagent", "home", "--type=merge", "--patch", &patch]).ok();
+    }
+
+    fn suspension_ends_sessions(&self, agent: &Program) {
+        self.ends_sessions("{\"suspend\": true}");
         let is_suspended = |it: &ForwardAgent| {
             let conditions = it.status.iter().flat_map(|status| &status.conditions);
             conditions.into_iter().any(|it| it.type_ == "Connected" && it.reason == "Suspended")
         };
         self.namespace.until::<ForwardAgent>("home", "is suspended", is_suspended);
-        until("the agent logs why", || agent.events().iter().any(|event| event.to_string().contains("is suspended")));
-        suspend(false);
+        until("the agent logs why", || has_logged(agent, "is suspended"));
+        self.patch("{\"suspend\": false}");
         // The agent comes back by itself.
         self.until_served();
+    }
+
+    /// The certificate of the agent is revoked, so the agent enrols again. Gives the process that has.
+    fn rotation_ends_sessions(&self, agent: Program) -> Program {
+        self.ends_sessions("{\"enrolment\": {\"rotation\": 1}}");
+        until("the agent logs why", || has_logged(&agent, "was revoked by rotation 1"));
+        drop(agent);
+        self.enrolled()
     }
 
     /// Sessions continue, and an agent that has lost its carrier connects again with its certificate. The operator
@@ -178,4 +194,8 @@ impl Bed<'_> {
 
 fn is_reset(ended: &io::Result<usize>) -> bool {
     ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+fn has_logged(agent: &Program, words: &str) -> bool {
+    agent.events().iter().any(|event| event.to_string().contains(words))
 }

@@ -47,6 +47,7 @@
 //! | IPv6 or IPv4 leads nowhere | the other is used after 250 ms | `tunnel/src/reach.rs`: `a_family_that_leads_nowhere_costs_a_quarter_of_a_second` |
 //! | a load balancer ends connections that are idle | no carrier is ever idle | `failures::idle::an_idle_carrier_outlives_a_load_balancer_that_ends_idle_connections` |
 //! | `rotation` is raised | the session is closed | `agents::an_agent_that_is_revoked_loses_its_session_and_stays_away` |
+//! | | the session is closed within a second in a cluster, and the agent enrols again | node `tunnels::an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator` |
 //! | `maxInstances` is exceeded | refused with the reason | core `registry::tests::an_agent_has_as_many_instances_as_it_may`; `tunnels::two_instances_share_the_sessions_and_a_third_one_is_told_that_there_are_enough` |
 //! | two processes have one identity and one name | the later one stays, and the earlier one logs the reason | `agents::denials::of_two_processes_with_one_name_the_later_one_stays_and_the_earlier_one_is_told`, `tunnels::refusals::of_two_processes_with_one_certificate_and_one_name_the_earlier_one_is_told` |
 //! | an end is of another version | its log says which end to upgrade | `agents::denials::an_agent_of_another_version_is_told_which_end_to_upgrade` |

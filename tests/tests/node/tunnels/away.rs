@@ -37,7 +37,8 @@ fn without_an_api_server_sessions_visitors_and_agents_that_reconnect_are_served_
     let bed = Bed { node, namespace, outpost, gateway };
     // Two instances may enrol, with a join string that outlasts the outage.
     let manifests = FORWARD.replace("  targets:", "  enrolment: {redemptions: 2, expireSeconds: 604800}\n  targets:");
-    let agent = bed.enrolled(&manifests);
+    bed.namespace.apply(&manifests);
+    let agent = bed.enrolled();
     let mut session = bed.session();
     let join = scene::join(&bed.namespace);
 
