@@ -17,7 +17,10 @@ use harness::{Namespace, Node, Outpost, Program, greeting, round_trip, until};
 use k8s_openapi::api::core::v1::{Secret, Service};
 
 use self::scene::TUNNELS;
-use crate::fleet::{call, client, proxies, wait_for};
+use crate::{
+    broken::names,
+    fleet::{call, client, proxies, wait_for},
+};
 
 /// Port of the service on the machine of the agent.
 const TARGET: u16 = 7777;
@@ -53,6 +56,7 @@ fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_
     bed.namespace.apply(FORWARD);
     let agent = bed.enrolled();
     bed.is_told_in_status();
+    bed.commands_name_the_instance();
     bed.a_session_outlives_its_carrier(&agent);
     bed.another_pod_takes_over();
     bed.suspension_ends_sessions(&agent);
@@ -111,6 +115,18 @@ impl Bed<'_> {
         // Nobody may redeem the join string again.
         let is_gone = |it: &Secret| it.data.as_ref().is_none_or(|data| !data.contains_key("join"));
         self.namespace.until::<Secret>("home-enrolment", "has no join string", is_gone);
+    }
+
+    /// `kubectl portlane` shows the agent, and the instance that leads a live session to its target.
+    fn commands_name_the_instance(&self) {
+        let session = self.session();
+        let (own, version) = (self.namespace.name(), env!("CARGO_PKG_VERSION"));
+        let (listener, backend) = (format!("{own}/web/tcp"), format!("agent/{own}/home/127.0.0.1:{TARGET}"));
+        names(&self.namespace, &["status", "--output=wide"], &[" home ", &format!("pi4 {version}")]);
+        names(&self.namespace, &["conns", "web", "--output=wide"], &["1 session", &listener, " pi4 ", &backend]);
+        let connected = format!("the proxy is connected to pi4 ({backend})");
+        names(&self.namespace, &["trace", "web", "--from=client"], &[&connected, "reaches a backend"]);
+        drop(session);
     }
 
     /// What was under way when the carrier was cut arrives by the next one.
