@@ -18,7 +18,8 @@
 //! | | its visitors are reset, and its agents come back to the next one | `tunnels::losses::a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give_its_old_streams_up` |
 //! | | streams of other endpoints continue | `enrolment::sidecars::streams_of_a_sidecar_outlive_the_loss_of_all_pods_of_the_gateway_at_once`; node `tunnels::sidecars`, `tunnels::fleet` |
 //! | | its agents come back as soon as it is named again | core `places::tests::an_endpoint_or_a_sidecar_that_is_named_again_is_dialled_at_once`; node `tunnels::fleet` |
-//! | | new visitors of other endpoints are served within a second | no test |
+//! | | new visitors of other endpoints are served | node `tunnels::fleet` |
+//! | | the first of them are served within a second | no test |
 //! | the process of an endpoint is frozen | streams continue afterwards | `failures::carriers::an_endpoint_that_is_frozen_for_less_than_the_grace_period_keeps_its_streams` |
 //! | gateways roll out | no stream breaks before the drain deadline | node `tunnels::fleet` |
 //! | an agent is killed and restarts | old streams are reset at once | `agents::an_agent_that_restarts_has_its_old_streams_reset_at_once` |

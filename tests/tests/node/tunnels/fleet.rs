@@ -225,8 +225,16 @@ impl Fleet {
         statuses.unwrap_or_default().iter().any(|it| it.restart_count > 0 && it.ready)
     }
 
-    /// The sessions on its pod end. Those on the other pods continue, although the pod may have handed over the carriers
-    /// that they used. Both instances begin anew with the next proxy of the pod.
+    /// A new visitor of the pod with this listener is served.
+    #[track_caller]
+    fn greets(&self, pod: &str, listener: SocketAddr) {
+        self.until(&format!("a new visitor of pod {pod} is served"), || {
+            self.node.connect(listener).and_then(|mut visitor| greeting(&mut visitor)).is_ok()
+        });
+    }
+
+    /// The sessions on its pod end. Those on the other pods continue, and their new visitors are served, although the pod
+    /// may have handed over the carriers that they use. Both instances begin anew with the next proxy of the pod.
     fn a_proxy_is_killed(&self, held: &mut Held) {
         let (pod, sessions) = held.pop_last().expect("sessions on each pod");
         let uid = self.namespace.get::<Pod>(&pod).and_then(|pod| pod.metadata.uid).expect("a pod with a uid");
@@ -239,6 +247,10 @@ impl Fleet {
         let is_closed = matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         assert!(is_closed, "{kind}: {story}");
         self.go_on(held);
+        for (name, stays) in &*held {
+            self.greets(name, stays.address);
+        }
+        eprintln!("the other pods served new visitors {:?} after the proxy of a pod was killed", killed.elapsed());
         self.until(&format!("pod {pod} has another proxy"), || self.is_restarted(&pod));
         for (instance, seen) in self.instances.iter().zip(seen) {
             let connected = instance.agent.wait_after(seen, "connected", &uid);
@@ -247,9 +259,7 @@ impl Fleet {
                 "the next proxy has no streams: {connected}"
             );
         }
-        self.until(&format!("a new visitor of pod {pod} is served"), || {
-            self.node.connect(sessions.address).and_then(|mut visitor| greeting(&mut visitor)).is_ok()
-        });
+        self.greets(&pod, sessions.address);
         eprintln!("both instances were back {:?} after the proxy of a pod was killed", killed.elapsed());
         self.fill(held, PODS);
     }
