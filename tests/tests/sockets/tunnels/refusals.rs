@@ -2,13 +2,16 @@
 
 use std::fs;
 
-use harness::{Backend, Behaviour, echoes, forward, free_port, until};
+use harness::{Backend, Behaviour, connect, echoes, forward, free_port, until};
 
 use super::{
     assert_reset_soon,
-    bed::{Agent, Server, home, line, listener, manifests, refused},
+    bed::{Agent, Server, command, home, line, listener, manifests, refused},
     session,
 };
+
+/// A name that never resolves (RFC 6761).
+const NOWHERE: &str = "nowhere.invalid";
 
 #[test]
 fn a_target_that_one_of_the_lists_lacks_is_not_reached_and_the_owner_of_that_list_is_told() {
@@ -25,6 +28,23 @@ fn a_target_that_one_of_the_lists_lacks_is_not_reached_and_the_owner_of_that_lis
     assert_eq!((not_by_agent.count(), not_by_server.count()), (0, 0));
     line(&agent.program, &[&format!("127.0.0.1:{}", targets[1]), "allow"]);
     line(&server.program, &[&format!("127.0.0.1:{}", targets[2]), "targets"]);
+}
+
+#[test]
+fn a_target_whose_name_the_machine_of_the_agent_cannot_resolve_is_told_to_its_owner_with_the_remedy() {
+    let port = free_port();
+    // Longer than an agent waits for its resolver, which may not answer.
+    let forward = forward("f", "timeouts: {connectSeconds: 30}", &[listener("l", port, 80)]);
+    let server = Server::start(&(home(&[80], "") + &forward).replace("127.0.0.1", NOWHERE), &[]);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut command = command(folder.path(), &[]);
+    command.args(["--allow", &format!("{NOWHERE}:80")]);
+    let agent = Agent::start_as(command, "one", Some(&server.join("")));
+    until("the agent is connected", || agent.is_connected());
+    until("the port is open", || connect(port).is_ok());
+    assert!(!echoes(port));
+    let remedy = format!("cannot resolve {NOWHERE}: check the name and its resolver");
+    line(&agent.program, &["refused", &format!("{NOWHERE}:80"), &remedy]);
 }
 
 #[test]
