@@ -1,6 +1,11 @@
 //! `docs/agent.md`: its file, its unit, its containers and its manifests tell an agent what it takes.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_yaml::{Deserializer, Value};
@@ -14,6 +19,9 @@ use super::{
 };
 
 const PAGE: &str = include_str!("../../../docs/agent.md");
+
+/// The first line of the unit.
+const UNIT: &str = "# /etc/systemd/system/portlane-agent.service";
 
 /// The image of this version.
 const IMAGE: &str = concat!("localhost/portlane/agent:", env!("CARGO_PKG_VERSION"));
@@ -58,7 +66,7 @@ fn the_file_has_options_of_this_program() {
 
 #[test]
 fn the_unit_has_the_join_string_and_the_folder_where_systemd_puts_them() {
-    let unit = block("# /etc/systemd/system/portlane-agent.service");
+    let unit = block(UNIT);
     let value = |key: &str| {
         let found = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         found.unwrap_or_else(|| panic!("the unit has no {key}"))
@@ -70,6 +78,51 @@ fn the_unit_has_the_join_string_and_the_folder_where_systemd_puts_them() {
     assert!(value("LoadCredential").starts_with("join:/"));
     assert_eq!(value("StateDirectoryMode"), "0700");
     outlasts(value("TimeoutStopSec"), &settings);
+}
+
+/// What `systemd-analyze` prints within a minute. It needs no systemd that runs. Without the program this is the reason.
+fn systemd_analyze(arguments: &[&str]) -> String {
+    let mut command = Command::new("timeout");
+    command.args(["60", "systemd-analyze"]).args(arguments).stdin(Stdio::null());
+    // The person who runs the tests may have set others.
+    command.env("SYSTEMD_LOG_LEVEL", "warning").env("SYSTEMD_LOG_TARGET", "console");
+    command.output().map_or_else(
+        |error| error.to_string(),
+        |output| [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat(),
+    )
+}
+
+/// The complaints about lines of a unit. Others are about the machine, which may not have the program of the unit.
+fn complaints<'a>(said: &'a str, unit: &str) -> Vec<&'a str> {
+    let is_of_line = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
+    let names = |line: &&str| line.split_once(&format!("{unit}:")).is_some_and(|(_, rest)| is_of_line(rest));
+    said.lines().filter(names).collect()
+}
+
+#[test]
+fn systemd_knows_each_line_of_the_unit() {
+    /// The first version with credentials of services.
+    const OLDEST: u32 = 247;
+    let version = systemd_analyze(&["--version"]);
+    let number = version.strip_prefix("systemd ").and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    if number.is_none_or(|number| number < OLDEST) {
+        eprintln!("skipped: systemd-analyze {OLDEST} or later is not there: {version}");
+        return;
+    }
+    let (folder, unit) = (tempfile::tempdir().expect("a folder"), block(UNIT));
+    let written = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.into_os_string().into_string().expect("UTF-8")
+    };
+    let right = written("right.service", unit);
+    let wrong = written("wrong.service", &format!("{unit}\n[Service]\nNoSuchKey=yes\n"));
+    let said = systemd_analyze(&["verify", &right, &wrong]);
+    if complaints(&said, "wrong.service").is_empty() {
+        eprintln!("skipped: systemd-analyze verifies no units on this machine: {said}");
+        return;
+    }
+    assert!(complaints(&said, "right.service").is_empty(), "{said}");
 }
 
 #[test]
