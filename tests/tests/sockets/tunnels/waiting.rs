@@ -1,8 +1,11 @@
-//! Visitors that come while no instance of the agent is connected.
+//! Visitors that come, or stay, while no instance of the agent is connected.
 
 use harness::{Backend, Behaviour, assert_reset, connect, echoes, forward, free_port, round_trip, until};
 
-use super::bed::{Agent, Server, home, listener};
+use super::{
+    bed::{Agent, Server, home, line, listener},
+    session,
+};
 
 #[test]
 fn a_visitor_that_comes_before_the_agent_is_served_when_the_agent_comes() {
@@ -28,6 +31,19 @@ fn a_visitor_is_let_go_when_no_agent_comes_in_time_and_the_port_stays() {
         |line: &str| line.starts_with(closed) && line.contains("reason=\"NoInstance\"") && line.ends_with(" 1");
     until("the session is counted", || server.metrics().lines().any(is_counted));
     connect(port).expect("the port does not refuse");
+}
+
+/// If the time without a byte did not count, the session would end with a reset, after 120 s.
+#[test]
+fn a_session_that_waits_for_its_agent_is_idle() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("folder"));
+    let forward = forward("f", "timeouts: {idleSeconds: 2}", &[listener("l", port, backend.port)]);
+    let server = Server::start(&(home(&[backend.port], "") + &forward), &[]);
+    let agent = Agent::connected("one", folder.path(), &[backend.port], Some(&server.join("")));
+    let _visitor = session(port);
+    drop(agent);
+    line(&server.program, &["session_closed", "\"reason\":\"Idle\""]);
 }
 
 #[test]
