@@ -1,6 +1,7 @@
 //! Forwarders that differ in how they wait for sockets and in how bytes get from one to the other, and in little else.
 
 mod epoll;
+mod own_loop;
 mod polling;
 mod threads;
 
@@ -21,12 +22,14 @@ pub(crate) enum Model {
     Copy(usize),
     /// The same with buffers that earlier connections have had.
     Reuse(usize),
+    /// One thread with epoll and without a runtime, and a buffer that all connections share.
+    OwnLoop(usize),
     /// One thread with epoll, and new pipes for each connection.
     Splice(usize),
 }
 
 impl Model {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Threads,
         Self::Poll,
         Self::Busy,
@@ -35,6 +38,7 @@ impl Model {
         Self::Copy(64),
         Self::Copy(256),
         Self::Reuse(64),
+        Self::OwnLoop(64),
         Self::Splice(64),
         Self::Splice(256),
         Self::Splice(1024),
@@ -47,6 +51,7 @@ impl Model {
             Self::Busy => "busy polling".to_owned(),
             Self::Copy(kib) => format!("epoll, copy {kib} KiB"),
             Self::Reuse(kib) => format!("epoll, copy {kib} KiB, reused buffers"),
+            Self::OwnLoop(kib) => format!("epoll, copy {kib} KiB, own loop"),
             Self::Splice(kib) => format!("epoll, splice {kib} KiB"),
         }
     }
@@ -65,6 +70,7 @@ impl Model {
             Self::Busy => polling::run(&pairs, false),
             Self::Copy(kib) => epoll::run(pairs, Carrier::Buffer { bytes: kib << 10, is_reused: false }),
             Self::Reuse(kib) => epoll::run(pairs, Carrier::Buffer { bytes: kib << 10, is_reused: true }),
+            Self::OwnLoop(kib) => own_loop::run(&pairs, kib << 10),
             Self::Splice(kib) => epoll::run(pairs, Carrier::Pipe { bytes: kib << 10 }),
         }
     }
