@@ -33,15 +33,16 @@ pub(super) fn sign(file: &Path, challenge: &[u8]) -> Result<Auth, String> {
     Ok(auth)
 }
 
-/// The claim and the key are the first two lines that are between dashes.
+/// The claim and the key are the first two lines that are between dashes. Other lines, also empty ones, may be around.
 fn parse(text: &str) -> Option<(String, KeyPair)> {
     let is_dashes = |line: &str| line.starts_with("---");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let mut parts = lines.windows(3).filter_map(|lines| match lines {
-        [before, part, after] if is_dashes(before) && is_dashes(after) && !is_dashes(part) => Some(*part),
+    let between = lines.windows(3).filter_map(|lines| match lines {
+        [before, part, after] if is_dashes(before) && is_dashes(after) => Some(*part),
         _ => None,
     });
-    let claim = parts.next().filter(|claim| !claim.is_empty())?;
+    let mut parts = between.filter(|part| !part.is_empty() && !is_dashes(part));
+    let claim = parts.next()?;
     let key = KeyPair::from_seed(parts.next()?).ok()?;
     Some((claim.to_owned(), key))
 }
@@ -75,6 +76,9 @@ mod tests {
         for end in ["\n", "\r\n"] {
             let (text, key) = credentials("a.b-c.d_e", end);
             let (claim, read) = parse(&text).expect("credentials");
+            assert_eq!((claim.as_str(), read.public_key()), ("a.b-c.d_e", key.public_key()));
+            let lines = text.split(end).filter(|line| !line.starts_with('*') && !line.starts_with("NKEY"));
+            let (claim, read) = parse(&lines.collect::<Vec<_>>().join(end)).expect("no words between the two");
             assert_eq!((claim.as_str(), read.public_key()), ("a.b-c.d_e", key.public_key()));
         }
     }
