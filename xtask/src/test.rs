@@ -86,7 +86,7 @@ fn run_tier(
     let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), requested_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
         if test.starts_nodes() {
-            // Even a build of the lowest priority would take the CPU of pods that request none.
+            // Even a build of a lower priority would take the CPU of pods that request none.
             wait("images", images.take(), summary)?;
         }
         for part in test.parts() {
