@@ -238,6 +238,8 @@ impl Fleet {
     fn a_proxy_is_killed(&self, held: &mut Held) {
         let (pod, sessions) = held.pop_last().expect("sessions on each pod");
         let uid = self.namespace.get::<Pod>(&pod).and_then(|pod| pod.metadata.uid).expect("a pod with a uid");
+        // An agent names a pod by its uid without dashes.
+        let uid = uid.replace('-', "");
         let seen = self.instances.each_ref().map(|it| it.agent.events().len());
         let killed = Instant::now();
         kill_proxy(self.node, &pod);
