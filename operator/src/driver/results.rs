@@ -60,9 +60,13 @@ impl Driver {
 
     fn scaled(&mut self, scaled: Scaled, now: Duration) -> &'static str {
         let result = if scaled.result.is_ok() { "applied" } else { "failed" };
-        if let Some(subject) = self.schedules.autoscalers.scaled(scaled, now) {
-            self.schedules.look_at(&subject, now);
+        let autoscaler = scaled.scaler.key.clone();
+        let Some(ended) = self.schedules.autoscalers.scaled(scaled, now) else { return result };
+        self.schedules.look_at(&ended.subject, now);
+        if !ended.is_repaired {
+            return result;
         }
-        result
+        tracing::warn!(%autoscaler, "another client changed or deleted the autoscaler: repaired");
+        "repaired"
     }
 }

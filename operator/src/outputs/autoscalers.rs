@@ -19,16 +19,17 @@ use operator_core::{
         holder::{ends_earlier, obstacle},
     },
     names::NAME,
+    world::child::Mark,
 };
 
 use crate::platform::deadline::{RequestError, answer};
 
 /// Applies an HPA. If the target is missing, or another controller sets its replicas, an earlier HPA of this operator
-/// is deleted instead.
+/// is deleted instead. Returns the mark of the applied HPA.
 ///
 /// # Errors
 /// The reason why the HPA was not applied.
-pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
+pub async fn apply(client: &Client, scaler: &Scaler) -> Result<Mark, NoScaler> {
     match free(client, scaler).await {
         Ok(()) => {}
         Err(why) => {
@@ -40,7 +41,7 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     }
     let (api, parameters) = (api(client, scaler), PatchParams::apply(NAME).force());
     let applied = answer(api.patch(&scaler.key.name, &parameters, &Patch::Apply(&scaler.manifest))).await;
-    applied.map(drop).map_err(|error| failed(&scaler.key.name, &error))
+    applied.map(|hpa| Mark::of(&hpa.metadata)).map_err(|error| failed(&scaler.key.name, &error))
 }
 
 /// Deletes an HPA if the object with the uid `owner` owns the HPA.

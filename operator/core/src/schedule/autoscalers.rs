@@ -17,13 +17,22 @@ use crate::{
         conditions::{ConditionType, Finding, Truth},
         scaling::scaling,
     },
-    world::{ObjectKey, cache::Cache, child::ChildKind, objects::AutoscalerState, subject::Subject},
+    world::{
+        ObjectKey,
+        cache::Cache,
+        child::{ChildKind, Mark, Shown},
+        objects::AutoscalerState,
+        subject::Subject,
+    },
 };
 
 /// Interval of applying an HPA again: its target and the owner of `spec.replicas` may have changed.
 const RESYNC: Duration = Duration::from_secs(60);
-/// Pause after an HPA could not be applied or deleted.
+/// Pause after an HPA could not be applied or deleted, and shortest time between an apply and the repair of a later
+/// change by another client. The pause doubles with every further repair of the HPA, up to the interval above.
 const RETRY: Duration = Duration::from_secs(5);
+/// Time without a repair after which the pause is short again.
+const CALM: Duration = Duration::from_secs(600);
 
 /// The result of applying an HPA.
 #[derive(Clone, Debug)]
@@ -32,12 +41,30 @@ pub struct Scaled {
     pub subject: Subject,
     /// The HPA.
     pub scaler: Box<Scaler>,
-    /// Why the HPA is missing.
-    pub result: Result<(), NoScaler>,
+    /// The mark of the HPA as it is now, or why the HPA is missing.
+    pub result: Result<Mark, NoScaler>,
+}
+
+/// The outcome of applying an HPA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The object with `spec.autoscaling`, whose status may change.
+    pub subject: Subject,
+    /// Whether the HPA was applied again because another client had changed or deleted it.
+    pub is_repaired: bool,
 }
 
 /// An HPA, the time of applying it, and the result.
-type Applied = (Box<Scaler>, Duration, Result<(), NoScaler>);
+type Applied = (Box<Scaler>, Duration, Result<Mark, NoScaler>);
+
+/// Why an HPA is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Another client changed or deleted the HPA.
+    Drift,
+    /// The desired HPA is new, could not be applied, or was applied long ago.
+    Due,
+}
 
 /// State of one object with `spec.autoscaling`.
 #[derive(Default)]
@@ -46,8 +73,39 @@ struct Entry {
     applied: Option<Applied>,
     /// The HPA that the API server refused last.
     refused: Option<Box<Scaler>>,
-    /// When the apply in progress began.
-    applying: Option<Duration>,
+    /// Why the apply in progress began, and when.
+    applying: Option<(Cause, Duration)>,
+    /// Number of repairs in a row, and the time of the last one.
+    repairs: Option<(u32, Duration)>,
+}
+
+impl Entry {
+    /// The cause for which this HPA must be applied now; `None` if it need not be.
+    fn due(&self, scaler: &Scaler, shown: Shown, now: Duration) -> Option<Cause> {
+        let last = self.applied.as_ref().filter(|(applied, ..)| **applied == *scaler);
+        let Some((_, at, result)) = last else { return Some(Cause::Due) };
+        let (pause, cause) = match result {
+            // Right after an apply, the watch may still show the earlier state. The growing pause keeps two controllers
+            // that undo each other's writes from doing so without end.
+            Ok(mark) if shown.differs_from(*mark) => (pause(self.repairs(now)), Cause::Drift),
+            Ok(_) => (RESYNC, Cause::Due),
+            Err(_) => (RETRY, Cause::Due),
+        };
+        (now >= *at + pause).then_some(cause)
+    }
+
+    /// Number of repairs in a row.
+    fn repairs(&self, now: Duration) -> u32 {
+        self.repairs.filter(|(_, at)| now < *at + CALM).map_or(0, |(count, _)| count)
+    }
+
+    /// Records that an apply begins.
+    fn begin(&mut self, cause: Cause, now: Duration) {
+        if cause == Cause::Drift {
+            self.repairs = Some((self.repairs(now).saturating_add(1), now));
+        }
+        self.applying = Some((cause, now));
+    }
 }
 
 /// The HPAs of all objects with `spec.autoscaling`.
@@ -75,7 +133,7 @@ impl Autoscalers {
             return Some(off());
         }
         let made = self.entries.get(subject).and_then(|entry| entry.applied.as_ref());
-        let made = made.map_or(Ok(()), |(_, _, result)| result.as_ref().copied());
+        let made = made.map_or(Ok(()), |(_, _, result)| result.as_ref().map(|_| ()));
         let reported = cache.scalers.get(&wanted.key).filter(|state| state.owner == wanted.owner);
         let is_new = self.entries.get(subject).is_none_or(|entry| entry.applied.is_none());
         match persisted(subject, cache).filter(|_| is_new && reported.is_none()) {
@@ -85,13 +143,14 @@ impl Autoscalers {
         }
     }
 
-    /// Records the result of applying an HPA; returns the object whose status may change.
-    pub fn scaled(&mut self, scaled: Scaled, now: Duration) -> Option<Subject> {
+    /// Records the result of applying an HPA; `None` if its object does not scale any more.
+    pub fn scaled(&mut self, scaled: Scaled, now: Duration) -> Option<Ended> {
         let entry = self.entries.get_mut(&scaled.subject)?;
-        entry.applying = None;
+        let cause = entry.applying.take().map(|(cause, _)| cause);
+        let is_repaired = cause == Some(Cause::Drift) && scaled.result.is_ok();
         entry.refused = scaled.result.as_ref().is_err_and(|why| why.reason == FAILED).then(|| scaled.scaler.clone());
         entry.applied = Some((scaled.scaler, now, scaled.result));
-        Some(scaled.subject)
+        Some(Ended { subject: scaled.subject, is_repaired })
     }
 
     /// Returns the effects that are due, and the objects whose status may change.
@@ -175,20 +234,19 @@ impl Autoscalers {
         let entry = self.entries.entry(subject.clone()).or_default();
         // The fleet of a new gateway may not exist yet.
         let is_early = matches!(&subject, Subject::Gateway(key) if cache.fleet(key).is_none());
-        let is_applying = entry.applying.is_some_and(|began| now < began + SILENCE);
+        let is_applying = entry.applying.is_some_and(|(_, began)| now < began + SILENCE);
         if is_applying || is_early {
             return None;
         }
-        if let Some((applied, at, result)) = &entry.applied {
-            let exists = cache.scalers.contains_key(&scaler.key);
-            let pause = if result.is_ok() && exists { RESYNC } else { RETRY };
-            if **applied == scaler && now < *at + pause {
-                return None;
-            }
-        }
-        entry.applying = Some(now);
+        let cause = entry.due(&scaler, cache.shown_scaler(&scaler.key), now)?;
+        entry.begin(cause, now);
         Some(Effect::ApplyAutoscaler(subject, Box::new(scaler)))
     }
+}
+
+/// The pause before a repair that `before` others preceded.
+fn pause(before: u32) -> Duration {
+    RETRY.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX)).min(RESYNC)
 }
 
 /// The gateway whose fleet a forward targets; only the gateway itself may scale its fleet.

@@ -222,6 +222,10 @@ impl Cache {
     }
 
     fn take_scaler(&mut self, key: ObjectKey, state: AutoscalerState, touched: &mut Touched) {
+        // The controller of HPAs may write new numbers every 15 s, and most of them change nothing here.
+        if self.scalers.get(&key) == Some(&state) {
+            return;
+        }
         touched.subject(&state.subject);
         // Before its first sync an HPA reports 0 desired replicas: compare with the current ones instead. Reaching
         // minReplicas is not growth.

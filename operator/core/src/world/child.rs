@@ -120,3 +120,15 @@ pub enum Shown {
     /// An object of that name exists.
     Present(Mark),
 }
+
+impl Shown {
+    /// Whether another client changed or deleted a child that was applied with this mark.
+    #[must_use]
+    pub fn differs_from(self, applied: Mark) -> bool {
+        match self {
+            Self::Present(shown) => shown != applied,
+            Self::Absent => true,
+            Self::Unknown => false,
+        }
+    }
+}

@@ -367,4 +367,6 @@ pub struct AutoscalerState {
     pub target: (String, String),
     /// `currentReplicas` of the target.
     pub current: i32,
+    /// The fields of the autoscaler that this operator manages.
+    pub mark: Mark,
 }

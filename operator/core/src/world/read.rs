@@ -329,6 +329,7 @@ pub fn scaler(scaler: &HorizontalPodAutoscaler) -> Object {
         least: scaler.spec.as_ref().and_then(|spec| spec.min_replicas).unwrap_or(1),
         target: target.map(|target| (target.kind.clone(), target.name.clone())).unwrap_or_default(),
         current: status.and_then(|status| status.current_replicas).unwrap_or(0),
+        mark: Mark::of(&scaler.metadata),
     };
     Object::Scaler(key, Box::new(state))
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use operator_core::{
     Cache, Changes, Grant, Grown, ObjectKey, Subject, Touched, World,
     world::{
-        child::{ChildKind, Shown},
+        child::{ChildKind, Mark, Shown},
         objects::{AutoscalerConditions, AutoscalerState, ClaimState, FleetState, Object, PodInfo, ServiceInfo},
         watched::{Kind, Seen, Source},
     },
@@ -294,6 +294,7 @@ fn state(subject: Subject, current: i32, desired: i32, least: i32) -> Autoscaler
         least,
         target: ("Deployment".to_owned(), "edge".to_owned()),
         current,
+        mark: Mark::default(),
     }
 }
 

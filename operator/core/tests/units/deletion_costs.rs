@@ -4,6 +4,7 @@ use operator_core::{
     Subject,
     schedule::deletion_costs::Costs,
     world::{
+        child::Mark,
         objects::{AutoscalerConditions, AutoscalerState, Cost, Object, PodInfo},
         watched::Kind,
     },
@@ -32,6 +33,7 @@ fn state(subject: Subject, target: &str, least: i32) -> AutoscalerState {
         least,
         target: ("Deployment".to_owned(), target.to_owned()),
         current: 3,
+        mark: Mark::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who scales a workload, and when autoscalers are applied and deleted: with a virtual clock.
 
 mod conditions;
+mod drift;
 
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use operator_core::{
     desired::autoscaler::{FAILED, Scaler},
     schedule::{
         Effect,
-        autoscalers::{Autoscalers, Scaled},
+        autoscalers::{Autoscalers, Ended, Scaled},
     },
     world::{
+        child::Mark,
         objects::{AutoscalerConditions, AutoscalerState, FleetState, Object},
         watched::Kind,
     },
@@ -57,8 +59,10 @@ fn is_silent(did: &(Vec<Did>, Vec<Subject>)) -> bool {
 fn end(autoscalers: &mut Autoscalers, did: (Vec<Did>, Vec<Subject>), result: &Result<(), NoScaler>, now: Duration) {
     for did in did.0 {
         if let Did::Applied(subject, scaler) = did {
-            let end = Scaled { subject: subject.clone(), scaler: Box::new(scaler), result: result.clone() };
-            assert_eq!(autoscalers.scaled(end, now), Some(subject), "its status may change");
+            let result = result.clone().map(|()| Mark::default());
+            let end = Scaled { subject: subject.clone(), scaler: Box::new(scaler), result };
+            let ended = Ended { subject, is_repaired: false };
+            assert_eq!(autoscalers.scaled(end, now), Some(ended), "its status may change");
         }
     }
 }
@@ -98,6 +102,7 @@ fn shown(forward: &str, kind: &str, target: &str) -> AutoscalerState {
         least: 1,
         target: (kind.to_owned(), target.to_owned()),
         current: 1,
+        mark: Mark::default(),
     }
 }
 
@@ -217,7 +222,7 @@ fn the_result_for_an_object_that_scales_no_more_means_nothing() {
     let Some(Did::Applied(subject, scaler)) = did.0.pop() else { panic!("it is applied") };
     scene.gone(Kind::Forwards, "web");
     assert!(is_silent(&tick(&mut autoscalers, &scene, ms(250))));
-    let end = Scaled { subject, scaler: Box::new(scaler), result: Ok(()) };
+    let end = Scaled { subject, scaler: Box::new(scaler), result: Ok(Mark::default()) };
     assert_eq!(autoscalers.scaled(end, ms(500)), None);
 }
 

@@ -11,7 +11,10 @@ use operator_core::{
         cut_off::Counted,
         schedules::{Due, Looked, Schedules},
     },
-    world::objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo},
+    world::{
+        child::Mark,
+        objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo},
+    },
 };
 use proxy_api::Transport;
 use serde_json::json;
@@ -118,6 +121,7 @@ fn deletion_costs_are_due_only_where_they_are_written() {
         least: 0,
         target: ("Deployment".to_owned(), "edge".to_owned()),
         current: 3,
+        mark: Mark::default(),
     };
     scene.see(scaler("edge", state));
     let labels = [("pod-template-hash".to_owned(), "h1".to_owned())].into();

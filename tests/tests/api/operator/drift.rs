@@ -1,10 +1,11 @@
-//! Children of a gateway that somebody deletes or changes come back within seconds.
+//! Children and autoscalers of a gateway that somebody deletes or changes come back within seconds.
 
 use std::time::Duration;
 
-use harness::{Namespace, Namespaced, Operator, free_port, programs::KubernetesVersion};
+use harness::{Namespace, Namespaced, Operator, free_port, programs::KubernetesVersion, until};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
@@ -12,7 +13,7 @@ use k8s_openapi::api::{
 
 use super::{forward, gateway};
 
-/// Far below the ten minutes after which children are applied in any case.
+/// Far below the ten minutes after which children, and the minute after which autoscalers, are applied in any case.
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
@@ -45,6 +46,24 @@ fn children_that_somebody_deletes_or_changes_come_back_within_seconds() {
     });
     let repaired = operator.metric("portlane_operator_children_applied_total{result=\"repaired\"}");
     assert!((7.0..16.0).contains(&repaired), "8 changes by others were repaired {repaired} times");
+}
+
+#[test]
+fn an_autoscaler_that_somebody_changes_or_deletes_comes_back_within_seconds() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = &server.namespace("drift-scaler").with_patience(SOON);
+    let operator = Operator::start(namespace);
+    namespace.apply(&gateway("{autoscaling: {maxReplicas: 5, targetConnectionsPerPod: 100}}"));
+    namespace.until::<HorizontalPodAutoscaler>("edge", "exists", |_| true);
+
+    let patch = "{\"spec\": {\"maxReplicas\": 50}}";
+    namespace.kubectl(&["patch", "hpa", "edge", "--type=merge", "--patch", patch]).ok();
+    namespace.until::<HorizontalPodAutoscaler>("edge", "has the limit of the gateway again", |scaler| {
+        scaler.spec.as_ref().is_some_and(|spec| spec.max_replicas == 5)
+    });
+    comes_back::<HorizontalPodAutoscaler>(namespace);
+    let repaired = "portlane_operator_children_applied_total{result=\"repaired\"}";
+    until("both repairs are counted", || operator.metric(repaired) >= 2.0);
 }
 
 /// Deletes a child, and waits for the one that takes its place.

@@ -64,11 +64,8 @@ struct Done {
 impl Done {
     /// The children that differ from their last apply.
     fn drift(&self, seen: &Seen) -> Vec<ChildKind> {
-        let is_other = |(kind, mark): &(&ChildKind, &Mark)| match seen.get(*kind) {
-            Some(Shown::Present(shown)) => shown != *mark,
-            Some(Shown::Absent) => true,
-            Some(Shown::Unknown) | None => false,
-        };
+        let is_other =
+            |(kind, mark): &(&ChildKind, &Mark)| seen.get(*kind).is_some_and(|shown| shown.differs_from(**mark));
         self.marks.iter().filter(is_other).map(|(kind, _)| *kind).collect()
     }
 }

@@ -23,9 +23,20 @@ impl Cache {
             ChildKind::Service => self.services.get(gateway).map(|info| info.mark),
             other => self.children.get(&other).and_then(|marks| marks.get(gateway)).copied(),
         };
+        self.shown_as(mark, kind.watch(), &gateway.namespace)
+    }
+
+    /// The state of an HPA of this operator in the watches.
+    #[must_use]
+    pub fn shown_scaler(&self, key: &ObjectKey) -> Shown {
+        let mark = self.scalers.get(key).map(|state| state.mark);
+        self.shown_as(mark, Kind::Scalers, &key.namespace)
+    }
+
+    fn shown_as(&self, mark: Option<Mark>, kind: Kind, namespace: &str) -> Shown {
         match mark {
             Some(mark) => Shown::Present(mark),
-            None if self.is_listed(kind.watch(), &gateway.namespace) => Shown::Absent,
+            None if self.is_listed(kind, namespace) => Shown::Absent,
             None => Shown::Unknown,
         }
     }
