@@ -1,17 +1,17 @@
 //! Decides which party may have one more place of a shared room, so that a few cannot fill it.
 //!
 //! The bound of each party follows the free places, as in switches whose ports share a buffer (Choudhury and Hahne,
-//! 1998). There it is a multiple of the free space; here it is a multiple of its square. A switch port frees its buffer
+//! 1998). There it is a multiple of the free space; here it is a multiple of its cube. A switch port frees its buffer
 //! soon, but a connection may stay for hours. With a plain multiple, each party that arrives after another and stays
-//! would leave the same part of what the previous one left, and a few of them would fill any room. With the square,
-//! each one leaves the larger part of a small rest.
+//! would leave the same part of what the previous one left, and a few of them would fill any room. With the cube, each
+//! one leaves the larger part of a small rest.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::{Admission, Places, Refusal, Source, weight};
 
-/// A party may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
-const TIMES: usize = 12;
+/// A party may have this many times the cube of the free part of the room: alone three quarters, 48 × (1/4)³.
+const TIMES: u128 = 48;
 /// A source has its first places however many are free: one per this many places of the room, at least one and at most
 /// [`MOST_FIRST`]. A client that opens a connection as its previous one ends has both for a moment.
 const FIRST_PART: usize = 32;
@@ -21,12 +21,21 @@ const MOST_FIRST: usize = 4;
 /// Whether a party that has `own` places of a room of `most` may have one more, which leaves `free` places.
 ///
 /// The first places, four in a room of 128 or more, are always admitted. One party alone gets three quarters of the
-/// room, rounded down. However they come, stay and go, `n` parties leave 1/(1 + 12 n) of the room free, less their
-/// first places. So a room of 128 or more has a place for another party as long as 24 n² is not more than `most`, and a
-/// small one as long as 6 n² is not.
+/// room, rounded down. However they come, stay and go, `n` parties leave 1/√(1 + 96 n) of the room free, less their
+/// first places. So a room of 128 or more has a place for another party as long as 1552 n³ is not more than the square
+/// of `most`, and a small one as long as 6 n² is not more than `most`.
 #[must_use]
 pub const fn leaves_room(own: usize, free: usize, most: usize) -> bool {
-    own < first_places(most) || own.saturating_mul(most) <= free.saturating_mul(free).saturating_mul(TIMES)
+    own < first_places(most) || square(most).saturating_mul(own as u128) <= cube(free).saturating_mul(TIMES)
+}
+
+const fn square(places: usize) -> u128 {
+    let places = places as u128;
+    places.saturating_mul(places)
+}
+
+const fn cube(places: usize) -> u128 {
+    square(places).saturating_mul(places as u128)
 }
 
 /// Places of one that are admitted while a place of a room of `most` is free: one, and four in a room of 128 or more.
@@ -41,12 +50,12 @@ const fn first_places(most: usize) -> usize {
 /// The number of places of a room of `most` with which a party gets no more while another place leaves `free`: a party
 /// with fewer gets one more by [`leaves_room`].
 #[must_use]
-pub const fn most_leaving_room(free: usize, most: usize) -> usize {
-    let part = free.saturating_mul(free).saturating_mul(TIMES);
-    match part.checked_div(most) {
-        Some(own) if part < usize::MAX => {
-            let (own, first) = (own.saturating_add(1), first_places(most));
-            if own > first { own } else { first }
+pub fn most_leaving_room(free: usize, most: usize) -> usize {
+    let part = cube(free).saturating_mul(TIMES);
+    match part.checked_div(square(most)) {
+        Some(own) if part < u128::MAX => {
+            let own = usize::try_from(own).unwrap_or(usize::MAX);
+            own.saturating_add(1).max(first_places(most))
         }
         // There is no bound, or the result exceeds what can be counted.
         _ => usize::MAX,
@@ -74,30 +83,52 @@ mod tests {
     use super::*;
     use crate::doors::{Bounds, Evict};
 
+    /// Whether a party that has so many places may have one more, which leaves so many free, of so many.
+    type Rule = fn(usize, usize, usize) -> bool;
+
     /// The parties in a room, by the number of their places.
     struct Room {
+        rule: Rule,
         most: usize,
         held: Vec<usize>,
     }
 
     impl Room {
+        fn of(most: usize, count: usize) -> Self {
+            Self { rule: leaves_room, most, held: vec![0; count] }
+        }
+
         fn free(&self) -> usize {
             self.most - self.held.iter().sum::<usize>()
         }
 
         fn enter(&mut self, who: usize) -> bool {
-            let admitted = self.free().checked_sub(1).is_some_and(|free| leaves_room(self.held[who], free, self.most));
+            let admitted = self.free().checked_sub(1).is_some_and(|free| (self.rule)(self.held[who], free, self.most));
             self.held[who] += usize::from(admitted);
             admitted
         }
 
         /// Fills a room with `count` parties, one after another. Each takes all that it gets, and stays.
         fn filled_by(count: usize, most: usize) -> Self {
-            let mut room = Self { most, held: vec![0; count] };
+            let mut room = Self::of(most, count);
             for who in 0..count {
                 while room.enter(who) {}
             }
             room
+        }
+
+        /// The fewest parties that are known to fill a room: some take all that they get, one after another, and then
+        /// the others take their first places.
+        fn fewest_that_fill(rule: Rule, most: usize) -> usize {
+            let mut room = Self { rule, ..Self::of(most, 0) };
+            let mut fewest = most;
+            while room.free() > 0 {
+                let (who, others) = (room.held.len(), room.free().div_ceil(first_places(most)));
+                fewest = fewest.min(who + others);
+                room.held.push(0);
+                while room.enter(who) {}
+            }
+            fewest
         }
     }
 
@@ -107,9 +138,18 @@ mod tests {
         assert_eq!(Room::filled_by(2, 16).held, [12, 2]);
         assert_eq!(Room::filled_by(3, 16).held, [12, 2, 1]);
         assert_eq!(Room::filled_by(4, 16).held, [12, 2, 1, 1], "a first place is admitted while one is free");
-        assert_eq!(Room::filled_by(3, 25_000).held, [18_750, 3536, 1160]);
-        let free = |count| Room::filled_by(count, 25_000).free();
-        assert!(free(20) >= 25_000 / 241 - 4 * 20, "{}", free(20));
+        assert_eq!(Room::filled_by(3, 25_000).held, [18_750, 2896, 1001]);
+        assert_eq!([20, 50].map(|count| Room::filled_by(count, 25_000).free()), [628, 370]);
+    }
+
+    // D7
+    #[test]
+    fn it_takes_more_parties_to_fill_a_room_than_with_a_smaller_power_of_what_is_free() {
+        let as_many: Rule = |own, free, most| own < first_places(most) || own <= free;
+        let squared: Rule = |own, free, most| own < first_places(most) || own * most <= 12 * free * free;
+        let of = |most| [as_many, squared, leaves_room].map(|rule| Room::fewest_that_fill(rule, most));
+        assert_eq!(of(25_000), [14, 50, 143]);
+        assert_eq!(of(624), [8, 10, 15]);
     }
 
     #[test]
@@ -164,9 +204,12 @@ mod tests {
             count in 1_usize..20,
             steps in vec((0_usize..20, 0_usize..2000, any::<bool>()), 0..60),
         ) {
-            let (first, part) = (first_places(most), if most < MOST_FIRST * FIRST_PART { 6 } else { 24 });
-            let count = count.min((most / part).isqrt()).max(1);
-            let mut room = Room { most, held: vec![0; count] };
+            let first = first_places(most);
+            let fits = |count: &usize| {
+                if first == MOST_FIRST { 1552 * count.pow(3) <= most * most } else { 6 * count * count <= most }
+            };
+            let count = (1..=count).rev().find(fits).unwrap_or(1);
+            let mut room = Room::of(most, count);
             for (who, places, comes) in steps {
                 let who = who % count;
                 if comes {
@@ -177,7 +220,8 @@ mod tests {
                     room.held[who] = room.held[who].saturating_sub(places);
                 }
                 prop_assert!(room.free() >= 1, "{:?} of {}", room.held, most);
-                prop_assert!(room.free() + first * count >= most / (1 + TIMES * count));
+                let left = room.free() + first * count;
+                prop_assert!(left * left * (1 + 96 * count) >= most * most, "{:?} of {}", room.held, most);
             }
         }
     }

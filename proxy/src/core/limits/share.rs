@@ -251,7 +251,7 @@ mod tests {
     fn of_three_namespaces_no_two_take_all_places_and_of_many_none_is_without() {
         assert_eq!(filled_by(1, 1000), [1000]);
         assert_eq!(filled_by(2, 1000), [500, 500]);
-        assert_eq!(filled_by(3, 1000), [500, 333, 83]);
+        assert_eq!(filled_by(3, 1000), [500, 313, 72]);
         assert!(filled_by(12, 1000).iter().all(|places| *places > 0));
     }
 
@@ -269,11 +269,7 @@ mod tests {
         let share = Share::default();
         share.set(Bound { leaves_room: true, ..Bound::of(50) });
         assert_eq!([EMPTY, FULL].map(|room| share.limit(room)), [Some(50), Some(3)]);
-        assert_eq!(
-            share.limit(SessionRoom { most: 100, free: 10 }),
-            Some(13),
-            "12 times the square of a tenth, and one"
-        );
+        assert_eq!(share.limit(SessionRoom { most: 100, free: 10 }), Some(5), "48 times the cube of a tenth, and one");
     }
 
     #[test]
