@@ -5,10 +5,9 @@ mod options;
 
 use std::{
     error::Error,
-    io::{self, Read, Write},
+    io::{self, Write},
     num::NonZeroUsize,
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
     process::ExitCode,
     time::Duration,
@@ -33,9 +32,6 @@ use self::options::{Log, LogLevel, MaybeAddress, Messages, Tunnels, address};
 #[global_allocator]
 static POOL: proxy::sys::Pool = proxy::sys::Pool::new();
 
-/// Timeout of a probe. Kubelet has its own, which is shorter and counts: a proxy at its CPU limit may need seconds for
-/// an answer. This one ends a probe that outlived kubelet's wait.
-const PROBE: Duration = Duration::from_secs(10);
 /// Pause between two signs of life of the thread that reads configurations.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -175,6 +171,16 @@ enum Probe {
     Live,
 }
 
+impl Probe {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Startup => "/startupz",
+            Self::Ready => "/readyz",
+            Self::Live => "/livez",
+        }
+    }
+}
+
 impl Args {
     fn workers(&self) -> NonZeroUsize {
         let number = |n: u16| NonZeroUsize::new(n.into());
@@ -223,8 +229,8 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match &args.command {
-        Some(Command::Probe { what, socket }) => probe(*what, socket),
+    let done: Result<(), Box<dyn Error>> = match &args.command {
+        Some(Command::Probe { what, socket }) => proxy_grpc::probe(socket, what.path()).map_err(Into::into),
         Some(Command::Letters { listeners, data }) => {
             letters::print(data, listeners, io::stdout().lock()).map_err(Into::into)
         }
@@ -242,23 +248,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Probes through the unix socket; any error means failure.
-fn probe(what: Probe, socket: &Path) -> Result<(), Box<dyn Error>> {
-    let path = match what {
-        Probe::Startup => "/startupz",
-        Probe::Ready => "/readyz",
-        Probe::Live => "/livez",
-    };
-    let mut stream = UnixStream::connect(socket).map_err(|error| format!("{}: {error}", socket.display()))?;
-    stream.set_read_timeout(Some(PROBE))?;
-    stream.set_write_timeout(Some(PROBE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let words = answer.split_once("\r\n\r\n").map_or("", |(_, words)| words.trim());
-    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(words.to_owned().into()) }
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {

@@ -3,10 +3,13 @@
 //! Messages are the JSON form of the contract's own types, so no second schema can disagree with the first. The
 //! operator's serving certificate is issued for [`SERVER_NAME`], whatever address it is reached at. A proxy trusts only
 //! the CAs it was given.
+//!
+//! Both programs have the same client for kubelet's probes: [`probe`].
 
 mod client;
 mod codec;
 mod door;
+mod probe;
 mod pushback;
 mod server;
 mod tls;
@@ -14,6 +17,7 @@ mod tls;
 pub use client::{Connection, Endpoint, OpenError, open};
 pub use codec::{Frame, frame};
 pub use door::{Closed, Door, Guest, Place};
+pub use probe::{ProbeError, probe};
 pub use pushback::{retry_after, with_retry_after};
 pub use server::{Admitted, Answer, Follower, Messages, serve};
 pub use tls::{TlsError, client_config, roots, server_config};
