@@ -1,22 +1,68 @@
-//! `portlane-operator`: parses settings, sets up the log, and runs the operator until a signal ends it.
+//! `portlane-operator`: parses settings, sets up the log, and runs the operator until a signal ends it. Kubelet probes it
+//! with the same program.
 
 use std::{
     error::Error,
     io::{self, Write},
     panic::{PanicHookInfo, set_hook},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
 use operator::{
     run::run,
     settings::{LogFormat, Settings},
 };
 use tracing_subscriber::EnvFilter;
 
+// `--help` begins with the description of the settings.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Probes an operator on this host through its unix socket; the exit code is the result. Kubelet runs this in pods.
+    Probe {
+        /// Kind of probe.
+        #[arg(value_enum)]
+        what: Probe,
+        /// Unix socket of the operator.
+        #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Probe {
+    /// Whether every cache has synced, and API servers trust the webhook.
+    Ready,
+    /// Whether the operator responds, and none of its loops hangs.
+    Live,
+}
+
+impl Probe {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Ready => "/readyz",
+            Self::Live => "/livez",
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let settings = Settings::parse();
-    match start(settings) {
+    let Args { command, settings } = Args::parse();
+    let done: Result<(), Box<dyn Error>> = match command {
+        Some(Command::Probe { what, socket }) => proxy_grpc::probe(&socket, what.path()).map_err(Into::into),
+        None => start(settings),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");

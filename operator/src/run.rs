@@ -6,6 +6,7 @@ mod drive;
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -29,7 +30,7 @@ use crate::{
         ending::Ending,
         http,
         lease::{Candidate, Election, Ended, Returns, Term},
-        listen::{host, listen},
+        listen::{host, listen, listen_at},
         liveness::Liveness,
         metrics::Metrics,
         pki::{Authority, Leaf},
@@ -55,6 +56,15 @@ pub enum RunError {
     Address {
         /// The purpose of the address.
         role: &'static str,
+        /// Why binding failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The unix socket cannot be bound.
+    #[error("cannot listen on the unix socket {}; choose a path that the operator may write (--socket)", .path.display())]
+    Socket {
+        /// The path of the socket.
+        path: PathBuf,
         /// Why binding failed.
         #[source]
         source: io::Error,
@@ -121,7 +131,6 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // SIGHUP has no meaning here. Its default would end the process, and this stream replaces the default for good.
     let _hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let (client, watches) = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
-    let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());
     let (tasks, supervisor) = Tasks::new();
@@ -130,7 +139,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (synced, is_synced) = watch::channel(false);
     let (ready, trusted) = watch::channel(false);
     let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness: liveness.clone() };
-    tasks.service("health server", http::serve(health, view, doors::health(&metrics)));
+    health(&settings, view, &tasks).await?;
     // The sender outlives the election: the driver runs until the process ends, whichever replica leads.
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
@@ -175,6 +184,17 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let result = wait(serving, end, election, supervisor, &replica.ending).await;
     drop(term);
     result
+}
+
+/// Serves health and metrics at a port and, if one is named, at a unix socket.
+async fn health(settings: &Settings, view: http::View, tasks: &Tasks) -> Result<(), RunError> {
+    let (listener, metrics) = (open("health", settings.health_address).await?, view.metrics.clone());
+    if let Some(path) = &settings.socket {
+        let socket = listen_at(path).map_err(|source| RunError::Socket { path: path.clone(), source })?;
+        tasks.service("server of probes", http::serve_file(socket, view.clone(), doors::probes(&metrics)));
+    }
+    tasks.service("health server", http::serve(listener, view, doors::health(&metrics)));
+    Ok(())
 }
 
 /// The CA of this installation, and the serving certificate of this replica.

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use crds::PodTemplate;
 use operator_core::{
     desired::{
@@ -21,8 +21,7 @@ use operator_core::{
 use proxy_api::doors::StreamPort;
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
-#[derive(Clone, Debug, Parser)]
-#[command(version)]
+#[derive(Args, Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
 pub struct Settings {
     /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
@@ -61,6 +60,9 @@ pub struct Settings {
     /// Listen address of /livez, /readyz and /metrics.
     #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "[::]:9080")]
     pub health_address: SocketAddr,
+    /// Unix socket that serves the same endpoints; `portlane-operator probe` connects to it. Absent: not served.
+    #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
+    pub socket: Option<PathBuf>,
     /// Default resources of sidecars, which annotations of a pod override: JSON with requests and limits. Absent:
     /// requests of 10m CPU and 16Mi memory, limits of 1 CPU and 256Mi memory.
     #[arg(long, env = "PORTLANE_SIDECAR_RESOURCES")]

@@ -27,6 +27,8 @@ const AGGREGATORS: usize = 64;
 const METRICS_API_RATES: (u32, u32) = (200, 50);
 /// Connections of the health port: of all sources, and of one.
 const HEALTH: (usize, usize) = (64, 32);
+/// Connections of the unix socket, which have no source.
+const PROBES: usize = 16;
 
 /// The addresses of the API servers. The driver writes them from its cache; the webhook's port reads them.
 #[derive(Debug, Default)]
@@ -97,11 +99,17 @@ pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Any, rates }, metrics)
 }
 
-/// The port of health and metrics. The port has no rate for each source, so that a probe of kubelet always gets a place
-/// even if the pods of its node are in the same IPv6 /64. `http.rs` has a rate for each address.
+/// The port of health and metrics. The port has no rate for each source, so that Prometheus always gets a place even if
+/// other pods are in the same IPv6 /64. `http.rs` has a rate for each address.
 pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = HEALTH;
     door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates: None }, metrics)
+}
+
+/// The unix socket, at which kubelet probes the operator. No pod reaches it.
+pub fn probes(metrics: &Arc<Metrics>) -> Arc<Door> {
+    let bounds = Bounds { strangers: PROBES, per_source: PROBES, known: 0, evict: Evict::Any, rates: None };
+    door("socket", bounds, metrics)
 }
 
 #[cfg(test)]

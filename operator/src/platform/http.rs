@@ -1,13 +1,14 @@
-//! The HTTP server of `/livez`, `/readyz` and `/metrics`.
+//! The HTTP server of `/livez`, `/readyz` and `/metrics`, at a port and at a unix socket.
 //!
-//! Any client may connect. A probe of kubelet always gets a place: if all places are taken, the source with the most
-//! connections loses the connection that has been silent the longest.
+//! Any client may connect to the port. A scrape always gets a place: if all places are taken, the source with the most
+//! connections loses the connection that has been silent the longest. Pods in the network of a node have the address of
+//! its kubelet, and can use up the rate of that address, so kubelet probes the operator at the unix socket.
 
 mod scrapes;
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,7 +25,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_api::doors::{Rate, Refusal, Turns};
 use proxy_grpc::{Closed, Door, Place};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::watch,
     time::{sleep, timeout},
 };
@@ -38,9 +40,10 @@ const HEAD: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The size of the buffers for a request, and for an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
-/// New connections, each with one request, that one address may open: per second, and as a burst. kubelet uses the
-/// address of its node, which no pod has except those in the network of the node.
+/// New connections to the port, each with one request, that one address may open: per second, and as a burst.
 const RATE: (u32, u32) = (500, 1000);
+/// The source of connections to the unix socket, which have no address.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
 
@@ -63,7 +66,7 @@ struct Server {
     scrapes: Scrapes,
 }
 
-/// Serves until the runtime ends. Every connection needs a place at `door`.
+/// Serves the port until the runtime ends. Every connection needs a place at `door`.
 pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
     let server = Arc::new(Server { view, scrapes: Scrapes::default() });
     let (times, burst) = RATE;
@@ -73,20 +76,39 @@ pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
             sleep(ACCEPT).await;
             continue;
         };
-        // The rate is by address and not by IPv6 /64: in some networks, pods are in the /64 of their node, as is
-        // kubelet.
+        // The rate is by address and not by IPv6 /64: Prometheus may be in the /64 of other pods.
         if !turns.take(peer.ip().to_canonical(), started.elapsed()) {
             door.refuse(Refusal::SourceRate);
             continue;
         }
-        // Without a place the connection is closed at once.
-        if let Some(place) = door.admit(peer.ip()) {
-            tokio::spawn(connection(stream, peer.ip(), place, server.clone()));
+        begin(stream, peer.ip(), &door, &server);
+    }
+}
+
+/// Serves the unix socket until the runtime ends. Every connection needs a place at `door`.
+pub async fn serve_file(listener: UnixListener, view: View, door: Arc<Door>) {
+    let server = Arc::new(Server { view, scrapes: Scrapes::default() });
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => begin(stream, UNKNOWN, &door, &server),
+            Err(_) => sleep(ACCEPT).await,
         }
     }
 }
 
-async fn connection(stream: TcpStream, peer: IpAddr, mut place: Place, server: Arc<Server>) {
+/// Serves one connection. Without a place it is closed at once.
+fn begin(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: IpAddr,
+    door: &Arc<Door>,
+    server: &Arc<Server>,
+) {
+    if let Some(place) = door.admit(peer) {
+        tokio::spawn(connection(stream, peer, place, server.clone()));
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, peer: IpAddr, mut place: Place, server: Arc<Server>) {
     let guest = place.guest();
     // The turn is dropped with the connection, once the client has read the answer.
     let scrape = Scrape::default();
@@ -159,7 +181,10 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use proxy_api::doors::{Bounds, Evict};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
 
     use super::*;
 
@@ -202,7 +227,7 @@ mod tests {
 
     // C3
     #[tokio::test]
-    async fn a_probe_gets_in_while_slow_clients_hold_every_place() {
+    async fn a_newcomer_gets_in_while_slow_clients_hold_every_place() {
         let address = started().await;
         let mut slow = Vec::new();
         for at in 0..40 {

@@ -1,11 +1,12 @@
-//! Addresses of the operator: listening for both IP families, and names in `HOST:PORT`.
+//! Addresses of the operator: listening for both IP families and at a unix socket, and names in `HOST:PORT`.
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// Listens on an address. `[::]` accepts IPv4 too (`net.ipv6.bindv6only` is 0 in every new network namespace), and
 /// becomes 0.0.0.0 on a host without IPv6.
@@ -19,6 +20,18 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         Some(address) => TcpListener::bind(address).await,
         None => bound,
     }
+}
+
+/// Listens on a unix socket; replaces the file of an earlier process.
+///
+/// # Errors
+/// The file cannot be replaced, or the socket cannot be bound.
+pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(path)
 }
 
 /// The address to bind after binding another one failed. A port that is taken or forbidden fails for IPv4 too; every

@@ -14,6 +14,7 @@ mod health;
 mod lifecycle;
 mod local;
 mod loops;
+mod operator_probes;
 mod proxy_protocol;
 mod ranges;
 mod reading;
