@@ -22,6 +22,9 @@
   value: {{ include "portlane.address" (dict "root" . "name" "stream") }}
 - name: PORTLANE_HEALTH_ADDRESS
   value: {{ include "portlane.address" (dict "root" . "name" "health") }}
+{{- /* The root file system is read-only, and an emptyDir would stop `kubectl drain`. */}}
+- name: PORTLANE_SOCKET
+  value: /dev/shm/portlane-operator.sock
 - name: PORTLANE_WEBHOOK_ADDRESS
   value: {{ include "portlane.address" (dict "root" . "name" "webhook") }}
 - name: PORTLANE_PROXY_IMAGE

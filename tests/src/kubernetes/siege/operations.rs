@@ -54,7 +54,7 @@ pub enum Operation {
     Message,
     /// A dry run of the creation of a pod that gets a sidecar, by the API server's call of the webhook.
     Admission,
-    /// The requests of kubelet's probes, at every replica and every proxy.
+    /// Requests of `/livez` and `/readyz` as people send them, at every replica and every proxy.
     Probe,
     /// A request for a custom metric.
     Metric,

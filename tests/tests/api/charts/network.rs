@@ -44,6 +44,7 @@ pub(super) const NETWORK: &[Case] = &[
         ],
     ),
     // Who may connect where the values name nobody: streams and scrapes have peers, requests of the API server have none.
+    // Kubelet uses no port.
     (
         "{}",
         &[
@@ -53,6 +54,17 @@ pub(super) const NETWORK: &[Case] = &[
             ("NetworkPolicy/portlane-operator", "/spec/ingress/1/from", "null"),
             ("NetworkPolicy/portlane-operator", "/spec/ingress/2", "null"),
             (OPERATOR, "/env/PORTLANE_FLEET_NETWORK_POLICIES", "['false']"),
+            (OPERATOR, "/env/PORTLANE_SOCKET", "[/dev/shm/portlane-operator.sock]"),
+            (
+                OPERATOR,
+                "/spec/template/spec/containers/0/livenessProbe/exec/command",
+                "[/portlane-operator, probe, live]",
+            ),
+            (
+                OPERATOR,
+                "/spec/template/spec/containers/0/readinessProbe/exec/command",
+                "[/portlane-operator, probe, ready]",
+            ),
         ],
     ),
     // A peer without a selector is everybody, for which the operator leaves `from` out: the API server refuses such a peer.

@@ -62,8 +62,8 @@ const IMAGES: &[Case] = &[
          {tag: x}, proxyImage: {pullSecrets: [{name: c}]}}",
         &[
             (OPERATOR, "/spec/template/spec/containers/0/image", "r.example.com/m/portlane/operator:x"),
-            (OPERATOR, "/spec/template/spec/containers/0/env/8/name", "PORTLANE_PROXY_IMAGE"),
-            (OPERATOR, "/spec/template/spec/containers/0/env/8/value", "r.example.com/m/portlane/proxy:0.1.0"),
+            (OPERATOR, "/spec/template/spec/containers/0/env/9/name", "PORTLANE_PROXY_IMAGE"),
+            (OPERATOR, "/spec/template/spec/containers/0/env/9/value", "r.example.com/m/portlane/proxy:0.1.0"),
             (OPERATOR, "/spec/template/spec/imagePullSecrets", "[{name: a}, {name: b}]"),
             (OPERATOR, "/env/PORTLANE_PROXY_PULL_SECRETS", "['a,c']"),
         ],
@@ -76,7 +76,7 @@ const IMAGES: &[Case] = &[
             (OPERATOR, "/spec/template/spec/containers/0/image", concat!("other:5000/a/b:", env!("CARGO_PKG_VERSION"))),
             (
                 OPERATOR,
-                "/spec/template/spec/containers/0/env/8/value",
+                "/spec/template/spec/containers/0/env/9/value",
                 "r.example.com/portlane/proxy@sha256:0123456789012345678901234567890123456789012345678901234567890123",
             ),
         ],
