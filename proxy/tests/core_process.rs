@@ -13,7 +13,7 @@ use proxy::core::{
             Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, TunnelMemory,
             message_bytes, shards_datagrams, tunnel_bytes, workers,
         },
-        cgroup::{lowest, memory_files},
+        cgroup::{lowest, memory_files, page_cache, tightest},
         local_ports,
     },
     ports::no_ports::{self, Found, NoPorts},
@@ -245,6 +245,22 @@ fn a_path_out_of_the_namespace_is_followed_no_further_and_nonsense_not_at_all() 
 fn the_lowest_limit_counts_and_the_words_for_no_limit_do_not() {
     assert_eq!(lowest(["max\n", "536870912\n", "1073741824\n"]), Some(512 * MIB));
     assert_eq!(lowest(["max\n", "9223372036854771712\n", ""]), None);
+}
+
+#[test]
+fn the_group_of_version_2_with_the_lowest_limit_is_the_one_whose_memory_is_looked_at() {
+    let files = [("/m/memory.max", "max\n"), ("/m/a/memory.max", "7\n"), ("/m/a/b/memory.max", "7\n")];
+    assert_eq!(tightest(files), Some(("/m/a", 7)), "the outer one of equals");
+    assert_eq!(tightest([("/m/memory.max", "8"), ("/m/a/memory.max", "7")]), Some(("/m/a", 7)));
+    assert_eq!(tightest([("/m/memory.max", "max"), ("/m/a/memory.max", "nonsense")]), None);
+    assert_eq!(tightest([("/m/memory/memory.limit_in_bytes", "7")]), None, "version 1 does not count sockets there");
+}
+
+#[test]
+fn page_cache_is_what_files_take_and_not_what_tmpfs_takes() {
+    let stat = "anon 1\nfile 110\nsock 3\nshmem 80\ninactive_anon 80\ninactive_file 10\nactive_file 20\nslab 9\n";
+    assert_eq!(page_cache(stat), 30);
+    assert_eq!((page_cache(""), page_cache("active_file\ninactive_file -1\nactive_file x")), (0, 0));
 }
 
 // D12

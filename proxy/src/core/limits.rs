@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod limiter;
 pub mod local_ports;
 pub mod memory_looks;
+pub mod memory_use;
 pub mod reached;
 pub mod session_room;
 pub mod session_sources;

@@ -1,9 +1,14 @@
-//! The memory limit of a control group, version 1 or 2.
+//! The memory limit of a control group, version 1 or 2, and the use of that memory in version 2.
 
 /// Where control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Limits from here on mean no limit: version 1 writes the largest number of pages.
 const UNLIMITED: u64 = 1 << 60;
+/// The file with the limit of a group of version 2.
+const LIMIT: &str = "memory.max";
+/// The fields of `memory.stat` with page cache, which the system takes back before it ends a process. The memory of
+/// `tmpfs` is in neither.
+const PAGE_CACHE: [&str; 2] = ["inactive_file", "active_file"];
 
 /// The files that may hold a memory limit of the process, given the text of `/proc/self/cgroup`. The limits of all
 /// ancestor groups apply, too. In a container, the process may see only its own group, at the mount point, whatever the
@@ -17,7 +22,7 @@ fn files_of(line: &str) -> Option<Vec<String>> {
     let mut parts = line.splitn(3, ':');
     let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
     let (mount, file) = if id == "0" && controllers.is_empty() {
-        (MOUNT.to_owned(), "memory.max")
+        (MOUNT.to_owned(), LIMIT)
     } else if controllers.split(',').any(|controller| controller == "memory") {
         (format!("{MOUNT}/memory"), "memory.limit_in_bytes")
     } else {
@@ -37,6 +42,31 @@ fn files_of(line: &str) -> Option<Vec<String>> {
 /// The lowest limit in these files, in bytes; `None` without a limit.
 #[must_use]
 pub fn lowest<'a>(contents: impl IntoIterator<Item = &'a str>) -> Option<u64> {
-    let limits = contents.into_iter().filter_map(|content| content.trim().parse::<u64>().ok());
-    limits.filter(|limit| *limit < UNLIMITED).min()
+    contents.into_iter().filter_map(limit).min()
+}
+
+/// The folder of the group of version 2 with the lowest limit, and that limit in bytes, given files and their contents;
+/// of several such groups, the first one. `None` without a limit. Version 1 counts the buffers of sockets apart from
+/// the memory that it limits.
+#[must_use]
+pub fn tightest<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<(&'a str, u64)> {
+    let group = |(file, content): (&'a str, &'a str)| {
+        let folder = file.strip_suffix(LIMIT)?.strip_suffix('/')?;
+        Some((folder, limit(content)?))
+    };
+    files.into_iter().filter_map(group).min_by_key(|(_, limit)| *limit)
+}
+
+/// Bytes of page cache, given the text of `memory.stat`.
+#[must_use]
+pub fn page_cache(stat: &str) -> u64 {
+    let bytes = |line: &str| {
+        let (name, bytes) = line.split_once(' ')?;
+        PAGE_CACHE.contains(&name).then_some(bytes)?.trim().parse::<u64>().ok()
+    };
+    stat.lines().filter_map(bytes).fold(0, u64::saturating_add)
+}
+
+fn limit(content: &str) -> Option<u64> {
+    content.trim().parse::<u64>().ok().filter(|limit| *limit < UNLIMITED)
 }
