@@ -315,6 +315,8 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
         ("portlane_handshakes", handshakes, process.handshakes.taken()),
         ("portlane_threads_stuck", "Threads that hang or have died; /livez names them.", stuck),
     ];
+    let short = "1 while connections wait and new flows are dropped because the memory is nearly used up.";
+    gauges.push(("portlane_memory_short", short, process.is_short_of_memory().into()));
     // Without a limit, the series is absent.
     if places_limit < usize::MAX {
         gauges.push(("portlane_sessions_limit", "Sessions at which accepting stops.", to_sessions(places_limit)));

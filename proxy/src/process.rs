@@ -177,6 +177,18 @@ impl Process {
         self.budget.resize(capacity.held_bytes) || sessions || flows
     }
 
+    /// Begins or ends a shortage of memory, in which no session and no flow begins: connections wait, and the datagrams of
+    /// new flows are dropped. Flows do not give way meanwhile, as nobody would get their room.
+    pub fn set_short_of_memory(&self, is_short: bool) {
+        self.sessions.set_shut(is_short);
+    }
+
+    /// Whether memory is short.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        self.sessions.is_shut()
+    }
+
     /// Most TCP sessions at a time, by files and by memory.
     #[must_use]
     pub fn most_sessions(&self) -> usize {
@@ -267,6 +279,9 @@ impl Process {
     /// Called when a flow has taken its room, or has found none (`is_full`), at `now` (milliseconds): if room is short,
     /// another flow is evicted. That flow is returned, and ends when its worker learns of it.
     pub fn evict_flow_for_newcomer(&self, newcomer: Newcomer<'_>, is_full: bool, now: u64) -> Option<Victim> {
+        if self.is_short_of_memory() {
+            return None;
+        }
         let (bounds, free) = (self.flow_bounds(), self.files.free().min(self.sessions.free()));
         if !is_full && !bounds.is_short(self.flows.usage().0, free) {
             return None;
@@ -291,6 +306,9 @@ impl Process {
     }
 
     fn evict_flows_for_session(&self) {
+        if self.is_short_of_memory() {
+            return;
+        }
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
             if self.flow_registry.evict(None, kept, now).is_none() {

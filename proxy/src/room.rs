@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
             fence,
         },
@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 pub struct Room {
     used: AtomicUsize,
     limit: AtomicUsize,
+    /// Whether no place is given, free or not.
+    is_shut: AtomicBool,
     freed: Notify,
     /// Takers that wait.
     waiting: AtomicUsize,
@@ -32,7 +34,7 @@ impl Room {
     pub fn new(limit: usize) -> Self {
         let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let limit = AtomicUsize::new(limit);
-        Self { used, limit, freed: Notify::new(), waiting, paused: AtomicU64::new(0) }
+        Self { used, limit, is_shut: AtomicBool::default(), freed: Notify::new(), waiting, paused: AtomicU64::new(0) }
     }
 
     /// Takes `count` places if they are free.
@@ -44,6 +46,9 @@ impl Room {
     /// Takes `count` places if they are free and `left` others beside them.
     #[must_use]
     pub fn take_leaving(self: &Arc<Self>, count: usize, left: usize) -> Option<Permit> {
+        if self.is_shut() {
+            return None;
+        }
         let most = self.limit.load(Relaxed).checked_sub(left)?;
         let fits = |used: usize| used.checked_add(count).filter(|total| *total <= most);
         // The order of a waiter's check, see [`Room::give`].
@@ -109,13 +114,26 @@ impl Room {
         limit != before
     }
 
+    /// Shuts the room, which then gives no places until it is opened again. Those in use stay.
+    pub fn set_shut(&self, is_shut: bool) {
+        if self.is_shut.swap(is_shut, Relaxed) && !is_shut {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Whether the room gives no places.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.is_shut.load(Relaxed)
+    }
+
     /// Whether a taker waits.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.waiting.load(Relaxed) > 0
     }
 
-    /// Number of free places.
+    /// Number of free places, also of a room that is shut.
     #[must_use]
     pub fn free(&self) -> usize {
         self.limit.load(Relaxed).saturating_sub(self.used.load(Relaxed))
@@ -264,6 +282,23 @@ mod tests {
         assert!(room.resize(1) && room.usage() == (2, 1));
         drop(first);
         assert!(room.take(1).is_none(), "the second is in use");
+    }
+
+    #[test]
+    fn a_room_that_is_shut_gives_no_place_until_it_is_opened_and_then_wakes_those_who_wait() {
+        let room = Arc::new(Room::new(3));
+        let held = room.take(1).expect("room");
+        room.set_shut(true);
+        assert!(room.take(1).is_none() && room.is_shut());
+        let mut waiters = [(); 2].map(|()| Box::pin(room.wait(1)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_pending()));
+        drop(held);
+        assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_pending()), "free, but shut");
+        assert_eq!((room.usage(), room.free()), ((0, 3), 3));
+        room.set_shut(false);
+        assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_ready()));
+        assert!(room.take(1).is_some() && !room.is_shut());
     }
 
     #[test]

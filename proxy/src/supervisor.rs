@@ -24,6 +24,7 @@ mod notices;
 mod open_socket;
 mod reached;
 mod reporter;
+mod shortages;
 mod sockets;
 mod targets;
 mod waits;
@@ -46,7 +47,7 @@ use tokio::{
 
 use self::{
     checks::Checks, foreign_ports::ForeignPorts, listeners::Listeners, logs::NoLogs, looks::Looks, names::Names,
-    reporter::Reporter, sockets::Sockets,
+    reporter::Reporter, shortages::Shortages, sockets::Sockets,
 };
 use crate::{
     agents::{AgentNews, ForTunnels},
@@ -62,6 +63,7 @@ use crate::{
         workers::schedule::{Schedule, Work},
     },
     log::Level,
+    memory,
     metrics::Metrics,
     process::Process,
     resolver::News,
@@ -130,6 +132,7 @@ pub struct Supervisor {
     waits_for_files: Waits,
     waits_for_sessions: Waits,
     memory_looks: MemoryLooks,
+    shortages: Shortages,
 }
 
 impl Supervisor {
@@ -178,6 +181,7 @@ impl Supervisor {
             waits_for_files: Waits::default(),
             waits_for_sessions: Waits::default(),
             memory_looks,
+            shortages: Shortages::new(memory::group()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     pin::pin,
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, Waker},
 };
 
@@ -169,6 +170,29 @@ fn a_pod_that_is_resized_holds_as_many_sessions_as_one_that_starts_with_that_mem
     assert_eq!(bounds(&resized), bounds(&process(large)));
     assert!(resized.resize(small) && resized.resize(None));
     assert_eq!(bounds(&resized), bounds(&process(None)));
+}
+
+// D7
+#[test]
+fn while_memory_is_short_nothing_begins_and_no_flow_gives_way_and_then_who_waits_gets_in() {
+    let clock = Clock::of_age(Duration::from_secs(60));
+    let process = process_of(clock, &Settings { max_sessions: 32, ..Settings::default() }, None);
+    // They are idle.
+    let flows = flood(&process);
+    process.set_short_of_memory(true);
+    assert!(process.is_short_of_memory() && process.take_session().is_none());
+    let other = Newcomer { source: [127, 0, 0, 2].into(), ..NEWCOMER };
+    assert_eq!(process.take_flow(other).expect_err("memory is short"), Dropped::SessionLimit);
+    assert!(process.evict_flow_for_newcomer(other, true, process.clock.millis()).is_none());
+    let mut connection = pin!(process.wait_for_session());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(connection.as_mut().poll(&mut cx).is_pending());
+    process.evict_flows_for_waiters();
+    assert!(flows.iter().all(|flow| !flow.mark.is_evicted()), "nobody would get their room");
+    process.set_short_of_memory(false);
+    assert!(connection.as_mut().poll(&mut cx).is_ready());
+    assert!(process.take_flow(other).is_ok());
+    assert_eq!(process.sessions.paused.load(Relaxed), 1);
 }
 
 #[test]

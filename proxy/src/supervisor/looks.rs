@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, mem, sync::atomic::Ordering::Relaxed};
 use proxy_api::{ListenerId, SocketKey, Transport};
 
 use super::{Supervisor, health, losses, memory_limit, no_ports, notices, reached, waits};
-use crate::{core::workers::walk::Walk, net};
+use crate::{core::workers::walk::Walk, memory, net};
 
 /// Most listeners, and most sockets, of one step.
 const STEP: usize = 256;
@@ -30,22 +30,21 @@ impl Looks {
 }
 
 impl Supervisor {
-    /// Checks for a shortage of files or memory, a changed memory limit, changes of delivery, datagrams that reach no
-    /// socket, and addresses that this host gained or lost. Begins a round over all listeners and sockets.
+    /// Checks for connections that wait for files or memory, a changed memory limit, a shortage of memory, changes of
+    /// delivery, datagrams that reach no socket, and addresses that this host gained or lost. Begins a round over all
+    /// listeners and sockets.
     pub(super) async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let now = self.process.clock.seconds();
         let lacks_files = self.waits_for_files.is_due(files.paused.load(Relaxed), now);
+        if self.process.is_short_of_memory() {
+            self.waits_for_sessions.pass_over(sessions.paused.load(Relaxed));
+        }
         let lacks_memory = self.waits_for_sessions.is_due(sessions.paused.load(Relaxed), now);
         let waits = lacks_files.then(|| waits::no_files(files.usage()));
         let more = lacks_memory.then(|| waits::no_sessions(sessions.usage()));
         notices::write(&self.process.log, waits.into_iter().chain(more));
-        if self.memory_looks.take_due(now)
-            && let Some(resized) = memory_limit::follow(&self.process)
-        {
-            notices::write(&self.process.log, [resized]);
-            self.listeners.resize(self.process.most_sessions());
-        }
+        self.look_at_memory(now);
         self.reporter.rest();
         self.count_no_ports(now);
         let delivered = self.deliveries.observe(&self.listeners.deliveries());
@@ -56,6 +55,18 @@ impl Supervisor {
             let all = self.listeners.live().clone();
             self.refresh(&all);
         }
+    }
+
+    /// Checks for a changed memory limit and for a shortage of memory, at `now` (seconds of the process clock).
+    fn look_at_memory(&mut self, now: u64) {
+        if self.memory_looks.take_due(now) {
+            if let Some(resized) = memory_limit::follow(&self.process) {
+                notices::write(&self.process.log, [resized]);
+                self.listeners.resize(self.process.most_sessions());
+            }
+            self.shortages.follow(memory::group());
+        }
+        notices::write(&self.process.log, self.shortages.look(&self.process, now));
     }
 
     /// Checks the next listeners of the round, or the next sockets: whether they are hot, or have connections that

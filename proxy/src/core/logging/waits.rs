@@ -24,6 +24,11 @@ impl Waits {
         (self.logged, self.at) = (waits, Some(now));
         true
     }
+
+    /// Takes the count of waits, for none of which a notice is due: another one tells of them.
+    pub fn pass_over(&mut self, waits: u64) {
+        self.logged = waits;
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +48,13 @@ mod tests {
         let mut waits = Waits::default();
         let logged: Vec<u64> = (0..130).filter(|second| waits.is_due(*second + 1, *second)).collect();
         assert_eq!(logged, [0, 60, 120]);
+    }
+
+    #[test]
+    fn waits_that_are_passed_over_are_not_logged_later_and_the_next_one_is() {
+        let mut waits = Waits::default();
+        waits.pass_over(3);
+        assert!(!waits.is_due(3, 0) && waits.is_due(4, 0));
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub enum Dropped {
     TableFull,
     /// The process is at its file descriptor limit.
     FileLimit,
-    /// The process has as many sessions as fit into its memory, or as many flows as the local ports allow.
+    /// The process has as many sessions as fit into its memory, or as many flows as the local ports allow, or its memory is
+    /// nearly used up.
     SessionLimit,
     /// The socket's send buffer is full.
     SendBufferFull,
