@@ -198,8 +198,8 @@
   // Built again only if its content differs, so that a selection in it survives.
   function showDetail(row) {
     if (row.detail.hidden) return;
-    const { failure, note, reached, backends, counts, closed, dropped, refusedAddresses } = row.listener;
-    const shown = JSON.stringify([failure, note, reached, backends, counts, closed, dropped, refusedAddresses]);
+    const { failure, note, reached, looped, backends, counts, closed, dropped, refusedAddresses } = row.listener;
+    const shown = JSON.stringify([failure, note, reached, looped, backends, counts, closed, dropped, refusedAddresses]);
     if (shown === row.shown) return;
     row.shown = shown;
     const line = (text, look = "") => make("p", { class: look }, text);
@@ -209,7 +209,9 @@
       nodes.push(line(`${failure.message}.`.replace(/\.\.$/, ".") + serving, "bad"));
     }
     if (note) nodes.push(line(note, "warn"));
+    if (looped) nodes.push(line("A loop is likely: traffic came back to the fleet, or had no hop left.", "warn"));
     if (reached === "Tenant") nodes.push(line("The share of the namespace is used up: sessions are refused.", "warn"));
+    if (reached === "Source") nodes.push(line("One source has used up its share: its sessions are refused.", "warn"));
     if (reached === "Lookups") nodes.push(line("The lookups of the namespace are used up: DNS names wait.", "warn"));
     nodes.push(make("h3", {}, "Backends"));
     nodes.push(backends.length ? make("ul", {}, ...backends.map(backendItem)) : line("none"));

@@ -201,15 +201,32 @@ pub struct ListenerReport {
     /// Health of the backends.
     #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
     pub backends: BackendHealth,
-    /// A limit of the namespace that the listener has reached recently.
+    /// A limit that the listener has reached recently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<ReachedLimit>,
+    /// Whether a session or datagram of the listener recently came back to the fleet, or a datagram had no hop left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
     /// How a durable listener delivers; `None`: it is not durable, or has not run for a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }
 
 impl ListenerReport {
+    /// The report of a listener that is bound at this revision, with nothing else to say.
+    #[must_use]
+    pub fn usual(revision: Revision) -> Self {
+        Self {
+            revision,
+            state: ListenerState::Bound,
+            failure: None,
+            backends: BackendHealth::All,
+            reached: None,
+            looped: false,
+            delivery: None,
+        }
+    }
+
     /// Bytes of the texts of this report.
     fn weight(&self) -> usize {
         let failure = self.failure.as_ref().map_or(0, |failure| {
@@ -218,19 +235,21 @@ impl ListenerReport {
         self.revision.0.len() + failure
     }
 
-    /// Whether this is the implied default: bound, with all backends healthy, no limit reached, and not durable.
+    /// Whether this is the implied default: bound, with all backends healthy, no limit reached, no loop, not durable.
     #[must_use]
     pub fn is_usual(&self) -> bool {
-        let is_quiet = self.reached.is_none() && self.delivery.is_none();
+        let is_quiet = self.reached.is_none() && !self.looped && self.delivery.is_none();
         self.state == ListenerState::Bound && self.backends.is_all() && is_quiet
     }
 }
 
-/// A limit of the namespace of a listener. A listener that reaches several of them reports the first.
+/// A limit that listeners share. A listener that reaches several of them reports the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReachedLimit {
     /// The sessions of all listeners of the namespace: the listener refuses sessions.
     Tenant,
+    /// The sessions of one source in the process: the listener refuses sessions of that source.
+    Source,
     /// The lookups of all DNS names of the namespace: the names of the listener may wait for their turn.
     Lookups,
     /// A limit added by a newer proxy.

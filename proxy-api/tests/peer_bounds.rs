@@ -145,6 +145,7 @@ fn the_largest_part_of_an_honest_proxy_fits() {
     let hash = || "f".repeat(MAX_HASH_BYTES);
     let report = || ListenerReport {
         reached: None,
+        looped: false,
         delivery: None,
         revision: Revision(hash().into()),
         state: ListenerState::Failed,

@@ -11,7 +11,7 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".into()), state, failure: None, backends, reached: None, delivery: None }
+    ListenerReport { state, backends, ..ListenerReport::usual(Revision("r".into())) }
 }
 
 const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);
@@ -59,7 +59,9 @@ fn only_a_bound_listener_with_all_backends_healthy_is_usual() {
 fn a_reached_limit_is_news_and_one_of_a_newer_proxy_is_read_as_unknown() {
     let usual = state(ListenerState::Bound, BackendHealth::All);
     assert!(usual.is_usual());
-    for (limit, text) in [(ReachedLimit::Tenant, "Tenant"), (ReachedLimit::Lookups, "Lookups")] {
+    let limits =
+        [(ReachedLimit::Tenant, "Tenant"), (ReachedLimit::Source, "Source"), (ReachedLimit::Lookups, "Lookups")];
+    for (limit, text) in limits {
         let limited = ListenerReport { reached: Some(limit), ..usual.clone() };
         assert!(!limited.is_usual());
         let json = serde_json::json!({"revision": "r", "state": "Bound", "reached": text});
@@ -69,6 +71,19 @@ fn a_reached_limit_is_news_and_one_of_a_newer_proxy_is_read_as_unknown() {
     let newer = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Memory"});
     let read: ListenerReport = serde_json::from_value(newer).expect("decodes");
     assert_eq!(read.reached, Some(ReachedLimit::Unknown));
+}
+
+#[test]
+fn a_loop_is_news_beside_a_reached_limit_and_an_older_proxy_reports_none() {
+    let usual = state(ListenerState::Bound, BackendHealth::All);
+    let older = serde_json::json!({"revision": "r", "state": "Bound"});
+    assert_eq!(serde_json::to_value(&usual).expect("encodes"), older);
+    assert_eq!(serde_json::from_value::<ListenerReport>(older).expect("decodes"), usual);
+    let looped = ListenerReport { looped: true, reached: Some(ReachedLimit::Tenant), ..usual.clone() };
+    assert!(!looped.is_usual() && !ListenerReport { looped: true, ..usual }.is_usual());
+    let json = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Tenant", "looped": true});
+    assert_eq!(serde_json::to_value(&looped).expect("encodes"), json);
+    assert_eq!(serde_json::from_value::<ListenerReport>(json).expect("decodes"), looped);
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn each_byte_of_a_report_counts() {
             failure: Some(failure),
             backends: BackendHealth::None,
             reached: None,
+            looped: false,
             delivery: None,
         };
         let listeners = [(id([kind, namespace, forward, name]), report)].into();

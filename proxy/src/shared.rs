@@ -143,6 +143,22 @@ impl Counters {
             + self.dropped[Dropped::TenantLimit.index()].load(Relaxed)
     }
 
+    /// Sessions refused because their source had as many sessions of the process as it may have.
+    #[must_use]
+    pub fn refused_by_source(&self) -> u64 {
+        self.closed[EndReason::SourceShare.index()].load(Relaxed)
+    }
+
+    /// Sessions, datagrams and connections of a durable listener that came back to the fleet, and datagrams that had no
+    /// hop left.
+    #[must_use]
+    pub fn looped(&self) -> u64 {
+        let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed[EndReason::Loop.index()].load(Relaxed)
+            + self.dropped[Dropped::Loop.index()].load(Relaxed)
+            + durable.as_ref().map_or(0, delivery::Seen::looped)
+    }
+
     /// Datagrams that the system has dropped because a buffer was full.
     #[must_use]
     pub fn lost(&self) -> u64 {

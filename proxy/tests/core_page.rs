@@ -33,6 +33,7 @@ fn report(listeners: impl IntoIterator<Item = (ListenerId, ListenerState)>) -> R
         }),
         backends: BackendHealth::All,
         reached: None,
+        looped: false,
         delivery: None,
     };
     let listeners = listeners.into_iter().map(|(id, state)| (id, entry(state))).collect();

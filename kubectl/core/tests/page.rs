@@ -164,6 +164,7 @@ fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
         failure: Some(failure),
         backends: BackendHealth::All,
         reached: None,
+        looped: false,
         delivery: None,
     };
     let report = Report { listeners: BTreeMap::from([(id.clone(), listener)]), ..Report::default() };

@@ -45,6 +45,8 @@ struct Scene {
     backends: BackendHealth,
     /// The limit that proxies report as reached.
     reached: Option<ReachedLimit>,
+    /// Whether proxies report a loop.
+    looped: bool,
 }
 
 fn key() -> ObjectKey {
@@ -73,6 +75,7 @@ impl Scene {
             number: 0,
             backends: BackendHealth::All,
             reached: None,
+            looped: false,
         };
         scene.publish(pods);
         scene
@@ -103,8 +106,9 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            let (revision, backends, reached) = (offer.revision().clone(), self.backends, self.reached);
-            (id.clone(), ListenerReport { revision, state, failure, backends, reached, delivery: None })
+            let (backends, reached, looped) = (self.backends, self.reached, self.looped);
+            let usual = ListenerReport::usual(offer.revision().clone());
+            (id.clone(), ListenerReport { state, failure, backends, reached, looped, ..usual })
         };
         let report = Report {
             version: snapshot.version.clone(),
@@ -244,6 +248,7 @@ fn a_report_about_another_revision_or_number_does_not_count() {
                 failure: None,
                 backends: BackendHealth::All,
                 reached: None,
+                looped: false,
                 delivery: None,
             },
         )]),

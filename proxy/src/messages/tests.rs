@@ -238,6 +238,7 @@ async fn what_a_proxy_of_the_same_fleet_sends_has_come_back_and_is_dropped_and_c
         };
         let seen = timeout(SOON, counted).await.expect("it is counted");
         assert!(seen.received == 0 && seen.dropped.contains(&("AccessDenied", 0)), "{:?}", seen.dropped);
+        assert_eq!(shared.counters.looped(), 1, "as the report has it");
         socket.stop().await;
     };
     LocalSet::new().run_until(test).await;

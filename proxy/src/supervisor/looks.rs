@@ -83,8 +83,8 @@ impl Supervisor {
         notices::write(&self.process.log, notices);
     }
 
-    /// Checks the next listeners at `now` (seconds of the process clock) for changes of backend health, reached limits
-    /// and lost datagrams. Returns whether they were the last ones of the round. Then the report is published.
+    /// Checks the next listeners at `now` (seconds of the process clock) for changes of backend health, reached limits,
+    /// loops and lost datagrams. Returns whether they were the last ones of the round. Then the report is published.
     fn look_at_listeners(&mut self, now: u64) -> bool {
         let (mut notices, mut changed) = (Vec::new(), Vec::new());
         for (id, shared) in self.looks.walk.step(self.listeners.live(), STEP) {
@@ -92,9 +92,13 @@ impl Supervisor {
             let health = health.map(|change| health::about((id.clone(), change)));
             let reached = self.reached.observe(id, shared.counters.refused_by_share(), now);
             let reached = reached.map(|change| reached::about((id.clone(), change)));
+            let sources = self.reached.observe_sources(id, shared.counters.refused_by_source(), now);
+            let sources = sources.map(|change| reached::about_sources((id.clone(), change)));
+            let loops = self.reached.observe_loops(id, shared.counters.looped(), now);
+            let loops = loops.map(|change| reached::about_loops((id.clone(), change)));
             let waits = self.reached.observe_lookups(id, self.names.since_long_wait(id));
             let waits = waits.map(|change| reached::about_lookups((id.clone(), change)));
-            for (id, notice) in health.into_iter().chain(reached).chain(waits) {
+            for (id, notice) in health.into_iter().chain(reached).chain(sources).chain(loops).chain(waits) {
                 changed.push(id);
                 notices.push(notice);
             }
@@ -135,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::sessions::end::EndReason,
+        core::sessions::{dropped::Dropped, end::EndReason},
         supervisor::fixtures::{id, listener, supervisor},
     };
 
@@ -181,6 +185,28 @@ mod tests {
         }
         assert_eq!((steps, reached(&it)), (COUNT.div_ceil(STEP), COUNT));
         assert_eq!(reported(&it.reporter.current()), COUNT, "once the round is over");
+    }
+
+    #[tokio::test]
+    async fn a_source_that_has_its_share_and_a_loop_are_in_the_report_of_their_listeners() {
+        let mut it = with_refusals();
+        let counted = |it: &Supervisor, at: usize, reason: EndReason| {
+            let counters = &it.listeners.live()[&name(at)].counters;
+            counters.closed[EndReason::TenantLimit.index()].store(0, Relaxed);
+            counters.closed[reason.index()].fetch_add(1, Relaxed);
+        };
+        counted(&it, 0, EndReason::SourceShare);
+        counted(&it, 1, EndReason::Loop);
+        it.listeners.live()[&name(2)].counters.dropped[Dropped::Loop.index()].fetch_add(1, Relaxed);
+        it.look().await;
+        while it.looks.are_under_way() {
+            it.look_on().await;
+        }
+        let report = it.reporter.current();
+        let told = |at: usize| (report.listeners[&name(at)].reached, report.listeners[&name(at)].looped);
+        let expected = [(Some(ReachedLimit::Source), false), (None, true), (Some(ReachedLimit::Tenant), true)];
+        assert_eq!([0, 1, 2].map(told), expected);
+        assert!(!told(3).1, "the others have none");
     }
 
     #[tokio::test]

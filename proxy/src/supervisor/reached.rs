@@ -1,4 +1,4 @@
-//! Notices about listeners that refuse sessions, or whose names wait, because the share of their namespace is used up.
+//! Notices about listeners that refuse sessions, or whose names wait, because a share is used up, and about loops.
 
 use proxy_api::ListenerId;
 
@@ -20,6 +20,35 @@ pub(super) fn about((id, change): (ListenerId, Change)) -> About {
             notice(Level::Warn, "limit_reached", &id, message)
         }
         Change::Left => notice(Level::Info, "limit_left", &id, format!("no session was refused for {LASTS} s")),
+    };
+    (id, notice)
+}
+
+/// A notice of this change of the sessions of one source.
+pub(super) fn about_sources((id, change): (ListenerId, Change)) -> About {
+    let notice = match change {
+        Change::Reached => {
+            let message = "sessions are refused: one source has as many sessions of this proxy as it may have (reason \
+                           SourceShare)";
+            notice(Level::Warn, "limit_reached", &id, message)
+        }
+        Change::Left => {
+            let message = format!("no session was refused for the share of its source for {LASTS} s");
+            notice(Level::Info, "limit_left", &id, message)
+        }
+    };
+    (id, notice)
+}
+
+/// A notice of this change of a loop.
+pub(super) fn about_loops((id, change): (ListenerId, Change)) -> About {
+    let notice = match change {
+        Change::Reached => {
+            let message = "a loop is likely: a session or datagram came back to the fleet, or a datagram had no hop \
+                           left (reason Loop)";
+            notice(Level::Warn, "loop", &id, message)
+        }
+        Change::Left => notice(Level::Info, "loop_left", &id, format!("nothing has come back for {LASTS} s")),
     };
     (id, notice)
 }
@@ -52,6 +81,20 @@ mod tests {
         assert!(warning.message.contains("namespace ns has used up"), "{}", warning.message);
         assert_eq!((end.level, end.event), (Level::Info, "limit_left"));
         assert_eq!(end.message, "no session was refused for 60 s");
+    }
+
+    #[test]
+    fn a_loop_and_a_source_with_its_share_are_told_with_the_reason_that_metrics_have() {
+        let (of, warning) = about_sources((id("a"), Change::Reached));
+        assert_eq!((of, warning.level, warning.event), (id("a"), Level::Warn, "limit_reached"));
+        assert!(warning.message.ends_with("(reason SourceShare)"), "{}", warning.message);
+        let (_, end) = about_sources((id("a"), Change::Left));
+        assert_eq!((end.level, end.event), (Level::Info, "limit_left"));
+        let (of, warning) = about_loops((id("a"), Change::Reached));
+        assert_eq!((of, warning.level, warning.event), (id("a"), Level::Warn, "loop"));
+        assert!(warning.message.ends_with("(reason Loop)"), "{}", warning.message);
+        let (_, end) = about_loops((id("a"), Change::Left));
+        assert_eq!((end.level, end.event), (Level::Info, "loop_left"));
     }
 
     #[test]

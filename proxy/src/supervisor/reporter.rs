@@ -5,9 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{
-    BackendHealth, CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Revision,
-};
+use proxy_api::{CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Revision};
 use tokio::sync::watch;
 
 use super::{listeners::ById, notices::notice, targets::Refusal};
@@ -138,7 +136,8 @@ impl Reporter {
             Some(offer) => {
                 let report = self.listener_report(id, offer.revision());
                 let (backends, reached, delivery) = (seen.health.of(id), seen.reached.of(id), seen.deliveries.of(id));
-                Some(ListenerReport { backends, reached, delivery, ..report })
+                let looped = seen.reached.has_loop(id);
+                Some(ListenerReport { backends, reached, looped, delivery, ..report })
             }
             None => retired.iter().rev().find(|shared| shared.id == *id).map(|shared| draining_report(shared)),
         };
@@ -164,15 +163,13 @@ impl Reporter {
     fn listener_report(&self, id: &ListenerId, revision: &Revision) -> ListenerReport {
         let failure: Option<Failure> = self.failures.get(id).cloned();
         let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-        let (revision, backends) = (revision.clone(), BackendHealth::All);
-        ListenerReport { revision, state, failure, backends, reached: None, delivery: None }
+        ListenerReport { state, failure, ..ListenerReport::usual(revision.clone()) }
     }
 }
 
 fn draining_report(shared: &Shared) -> ListenerReport {
     let revision = shared.spec.load().revision.clone();
-    let state = ListenerState::Draining;
-    ListenerReport { revision, state, failure: None, backends: BackendHealth::All, reached: None, delivery: None }
+    ListenerReport { state: ListenerState::Draining, ..ListenerReport::usual(revision) }
 }
 
 fn place(listener: &Listener) -> String {

@@ -8,9 +8,8 @@ use std::{
 };
 
 use proxy_api::{
-    BackendHealth, CONTRACT, Configuration, Digest, Failure, FailureReason, FromProxy, Held, Hello, ListenerId,
-    ListenerReport, ListenerState, Load, MAX_FAILURE_BYTES, Origin, PARTS, ReportPart, Revision, ToProxy, Version,
-    Work,
+    CONTRACT, Configuration, Digest, Failure, FailureReason, FromProxy, Held, Hello, ListenerId, ListenerReport,
+    ListenerState, Load, MAX_FAILURE_BYTES, Origin, PARTS, ReportPart, Revision, ToProxy, Version, Work,
 };
 use proxy_grpc::{Connection, Endpoint};
 use tokio::time::{sleep, timeout};
@@ -217,7 +216,7 @@ fn state(revision: Revision, is_bound: bool) -> ListenerReport {
     let state = if is_bound { ListenerState::Bound } else { ListenerState::Failed };
     let failure = Failure { reason: FailureReason::BindFailed, message: "x".repeat(MAX_FAILURE_BYTES), serving: None };
     let failure = (!is_bound).then_some(failure);
-    ListenerReport { revision, state, failure, backends: BackendHealth::default(), reached: None, delivery: None }
+    ListenerReport { state, failure, ..ListenerReport::usual(revision) }
 }
 
 /// As many failed listeners as a message may name, of forwards with names of this length.

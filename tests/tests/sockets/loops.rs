@@ -78,6 +78,14 @@ fn count(health: u16, family: &str, reason: &str) -> Option<f64> {
     metric(&text, &format!("{family}{{{LABELS},reason=\"{reason}\"}}"))
 }
 
+/// Waits until the report of a proxy, as its operator gets it, says this of a listener.
+fn reports(admin: u16, what: &str) {
+    until("it is reported", || http_get(admin, "/listeners").expect("a report").1.contains(what));
+}
+
+/// What a report says of a listener that ended a loop.
+const LOOPED: &str = "\"looped\": true";
+
 /// The sessions that the listener has begun, with those that it has refused.
 fn opened(health: u16) -> Option<f64> {
     let (_, text) = http_get(health, "/metrics").expect("metrics");
@@ -100,17 +108,18 @@ fn a_load_balancer_in_front_of_the_own_fleet_is_not_connected_to() {
 
 // D1, T16
 #[test]
-fn a_connection_that_comes_back_through_a_load_balancer_that_nobody_knows_ends_there() {
-    let (port, health) = (free_port(), free_port());
+fn a_connection_that_comes_back_through_a_load_balancer_that_nobody_knows_ends_there_and_is_reported() {
+    let (port, health, admin) = (free_port(), free_port(), free_port());
     let balancer = balancer(port);
     let pod = SocketAddr::from((POD, 0)).to_string();
-    let program = Program::proxy(&document(port, balancer.port, "fleet", &pod), health, free_port(), &[]);
+    let program = Program::proxy(&document(port, balancer.port, "fleet", &pod), health, admin, &[]);
     let mut client = connect(port).expect("connect");
     until("the connection that came back is closed", || {
         count(health, "portlane_connections_closed_total", "Loop") == Some(1.0)
     });
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "nothing answers");
     assert_eq!(balancer.count(), 1, "it went round once");
+    reports(admin, LOOPED);
     drop(program);
 }
 
@@ -124,14 +133,14 @@ fn datagrams(address: [u8; 4], port: u16) -> UdpSocket {
 
 // D1, T16
 #[test]
-fn a_datagram_that_comes_back_through_a_load_balancer_that_nobody_knows_is_dropped_there() {
-    let (port, health) = (free_port(), free_port());
+fn a_datagram_that_comes_back_through_a_load_balancer_that_nobody_knows_is_dropped_there_and_reported() {
+    let (port, health, admin) = (free_port(), free_port(), free_port());
     let balancer = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
     balancer.set_read_timeout(Some(harness::PATIENCE)).expect("option");
     let to = balancer.local_addr().expect("address").port();
     let pod = SocketAddr::from((POD, 0)).to_string();
     let document = configuration(&listener("ns/f/l", ("UDP", port), to, ""), ("fleet", &pod));
-    let program = Program::proxy(&document, health, free_port(), &[]);
+    let program = Program::proxy(&document, health, admin, &[]);
     let client = datagrams([127, 0, 0, 1], port);
     client.send(b"x").expect("send");
     assert_eq!(balancer.recv(&mut [0; 8]).expect("the load balancer has the datagram"), 1);
@@ -141,6 +150,7 @@ fn a_datagram_that_comes_back_through_a_load_balancer_that_nobody_knows_is_dropp
         count(health, "portlane_datagrams_dropped_total", "Loop") == Some(1.0)
     });
     assert_eq!(opened(health), Some(1.0), "it went round once");
+    reports(admin, LOOPED);
     drop(program);
 }
 
@@ -183,19 +193,20 @@ fn a_connection_that_comes_back_to_a_server_name_ends_although_its_header_names_
 
 // D1, T16
 #[test]
-fn a_loop_that_hides_its_source_ends_before_it_has_taken_all_sessions() {
-    let (port, health) = (free_port(), free_port());
+fn a_loop_that_hides_its_source_ends_before_it_has_taken_all_sessions_and_its_limit_is_reported() {
+    let (port, health, admin) = (free_port(), free_port(), free_port());
     // As a node that translates source addresses: no address of the fleet, and always the same one.
     let balancer = balancer_at([127, 0, 0, 3], port, header("192.0.2.77"));
     let more = "    proxyProtocol: {accept: Required, trusted: [127.0.0.0/8]}\n";
     let document = document_with(port, balancer.port, ("fleet", "127.0.0.2:0"), more);
     let arguments = ["--max-sessions", "16", "--workers", "1"];
-    let program = Program::proxy(&document, health, free_port(), &arguments);
+    let program = Program::proxy(&document, health, admin, &arguments);
     let mut client = connect(port).expect("connect");
     client.write_all(&header("192.0.2.1")).expect("write");
     until("the loop is refused", || count(health, "portlane_connections_closed_total", "SourceShare") == Some(1.0));
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "the loop ends with its last session");
     assert_eq!(balancer.count(), 12, "a quarter of the sessions is left to others");
+    reports(admin, "\"reached\": \"Source\"");
     drop(program);
 }
 
@@ -226,10 +237,12 @@ fn asks(client: &UdpSocket) {
     assert_eq!(length, b"question".len());
 }
 
-/// A proxy that leads from a port to another one, and serves a server at a further port. It knows its own fleet only.
-fn leads((from, to): (u16, u16), (other, server): (u16, u16), health: u16, arguments: &[&str]) -> Program {
+/// A proxy that leads from a port to another one, and serves a server at a further port, with its health and admin
+/// ports. It knows its own fleet only.
+fn leads((from, to): (u16, u16), others: (u16, u16), (health, admin): (u16, u16), arguments: &[&str]) -> Program {
+    let (other, server) = others;
     let listeners = listener("ns/f/l", ("UDP", from), to, "") + &listener("ns/other/l", ("UDP", other), server, "");
-    Program::proxy(&configuration(&listeners, ("fleet", "127.0.0.2:0")), health, free_port(), arguments)
+    Program::proxy(&configuration(&listeners, ("fleet", "127.0.0.2:0")), health, admin, arguments)
 }
 
 fn dropped(health: u16, reason: &str) -> Option<f64> {
@@ -241,7 +254,9 @@ fn a_datagram_in_a_loop_through_two_fleets_ends_with_its_hop_limit_and_others_ar
     let server = UdpEcho::start();
     let (ports, healths) = ([free_port(), free_port()], [free_port(), free_port()]);
     let others = [free_port(), free_port()];
-    let start = |at: usize| leads((ports[at], ports[1 - at]), (others[at], server.port), healths[at], &[]);
+    let admins = [free_port(), free_port()];
+    let start =
+        |at: usize| leads((ports[at], ports[1 - at]), (others[at], server.port), (healths[at], admins[at]), &[]);
     let programs = [start(0), start(1)];
     let client = datagrams([127, 0, 0, 1], ports[0]);
     // No sender has its datagrams go round more often.
@@ -255,6 +270,8 @@ fn a_datagram_in_a_loop_through_two_fleets_ends_with_its_hop_limit_and_others_ar
         assert_eq!(healths.map(opened), [Some(32.0), Some(31.0)], "the second datagram goes the same way");
     }
     assert_eq!(dropped(healths[0], "Loop"), Some(0.0), "a datagram ends once");
+    reports(admins[1], LOOPED);
+    assert!(!http_get(admins[0], "/listeners").expect("a report").1.contains(LOOPED), "only where it ends");
     drop(programs);
 }
 
@@ -262,7 +279,8 @@ fn a_datagram_in_a_loop_through_two_fleets_ends_with_its_hop_limit_and_others_ar
 fn a_chain_of_two_fleets_passes_on_each_datagram_that_has_hops_left() {
     let server = UdpEcho::start();
     let (ports, healths) = ([free_port(), free_port()], [free_port(), free_port()]);
-    let start = |at: usize, to: u16| leads((ports[at], to), (free_port(), server.port), healths[at], &[]);
+    let start =
+        |at: usize, to: u16| leads((ports[at], to), (free_port(), server.port), (healths[at], free_port()), &[]);
     let programs = [start(0, ports[1]), start(1, server.port)];
     let client = datagrams([127, 0, 0, 1], ports[0]);
     asks(&client);
@@ -287,7 +305,9 @@ fn a_datagram_in_a_loop_through_two_fleets_ends_where_no_further_flow_fits_and_o
     let others = [free_port(), free_port()];
     // Room for 24 flows, of which one source with many leaves one free. So the room of both ends before the hops do.
     let arguments = ["--max-sessions", "16", "--workers", "1"];
-    let start = |at: usize| leads((ports[at], ports[1 - at]), (others[at], server.port), healths[at], &arguments);
+    let start = |at: usize| {
+        leads((ports[at], ports[1 - at]), (others[at], server.port), (healths[at], free_port()), &arguments)
+    };
     let programs = [start(0), start(1)];
     let client = datagrams([127, 0, 0, 1], ports[0]);
     client.send(b"round").expect("send");

@@ -72,16 +72,19 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
         ListenerState::Unknown => warning("Unknown", "this program does not know its state: the process is newer"),
         ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", "no backend is healthy"),
         ListenerState::Bound => {
-            let (reason, what) = report.reached.and_then(limited).or_else(|| undelivered(report.delivery?))?;
+            let looped = report.looped.then_some(("Loop", "its traffic comes back, or arrives with no hop left"));
+            let told = looped.or_else(|| report.reached.and_then(limited));
+            let (reason, what) = told.or_else(|| undelivered(report.delivery?))?;
             warning(reason, what)
         }
     }
 }
 
-/// The effect of a limit of the namespace on a listener.
+/// The effect of a reached limit on a listener.
 fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
     match limit {
         ReachedLimit::Tenant => Some(("LimitReached", "it refuses sessions: the limit of its namespace is reached")),
+        ReachedLimit::Source => Some(("LimitReached", "it refuses sessions: one source has its share of them")),
         ReachedLimit::Lookups => Some(("LimitReached", "DNS names wait: the lookups of its namespace are used up")),
         ReachedLimit::Unknown => None,
     }
@@ -138,7 +141,14 @@ mod tests {
             (r#"{"revision": "r", "state": "Bound"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "backends": "None"}"#, Outcome::Warning, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "reached": "Tenant"}"#, Outcome::Warning, "True", "LimitReached"),
+            (r#"{"revision": "r", "state": "Bound", "reached": "Source"}"#, Outcome::Warning, "True", "LimitReached"),
             (r#"{"revision": "r", "state": "Bound", "reached": "Lookups"}"#, Outcome::Warning, "True", "LimitReached"),
+            (
+                r#"{"revision": "r", "state": "Bound", "reached": "Source", "looped": true}"#,
+                Outcome::Warning,
+                "True",
+                "Loop",
+            ),
             (r#"{"revision": "r", "state": "Bound", "reached": "Newer"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "delivery": "Flowing"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "delivery": "Full"}"#, Outcome::Warning, "True", "Full"),

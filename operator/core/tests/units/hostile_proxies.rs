@@ -34,6 +34,7 @@ fn failed(listeners: impl IntoIterator<Item = usize>, bytes: usize) -> ReportPar
     let failure = || Failure { reason: FailureReason::BindFailed, message: "m".repeat(bytes), serving: None };
     let report = || ListenerReport {
         reached: None,
+        looped: false,
         delivery: None,
         revision: revision(),
         state: ListenerState::Failed,

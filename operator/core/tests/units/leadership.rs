@@ -168,6 +168,7 @@ fn reports_over_an_older_stream_say_nothing() {
         }),
         backends: BackendHealth::All,
         reached: None,
+        looped: false,
         delivery: None,
     };
     let part = || ReportPart {

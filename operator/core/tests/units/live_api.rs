@@ -16,8 +16,8 @@ use operator_core::{
     world::objects::{Object, PodInfo},
 };
 use proxy_api::{
-    BackendHealth, Delivery, ListenerReport, ListenerState, LiveSession, LiveSessions, Load, MAX_LIVE, MAX_NAME_BYTES,
-    Origin, Report, Selection, SessionId, Transport, Work,
+    Delivery, ListenerReport, LiveSession, LiveSessions, Load, MAX_LIVE, MAX_NAME_BYTES, Origin, Report, Selection,
+    SessionId, Transport, Work,
 };
 use serde_json::{Value, json};
 
@@ -339,9 +339,8 @@ fn the_configuration_of_a_proxy_shows_how_its_durable_listeners_deliver() {
     let snapshot = scene.translator.snapshot(&Group::Gateway(key("edge"))).expect("a snapshot").clone();
     let mut report = Report { version: snapshot.version.clone(), ..Report::default() };
     for (id, Published { offer, .. }) in &snapshot.listeners {
-        let (revision, state, backends) = (offer.revision().clone(), ListenerState::Bound, BackendHealth::All);
-        let delivery = Some(Delivery::Stalled);
-        let listener = ListenerReport { revision, state, failure: None, backends, reached: None, delivery };
+        let usual = ListenerReport::usual(offer.revision().clone());
+        let listener = ListenerReport { delivery: Some(Delivery::Stalled), ..usual };
         report.listeners.insert(id.clone(), listener);
     }
     for part in report.parts_since(None, &snapshot.digest, true, 8) {

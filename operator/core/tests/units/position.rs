@@ -124,6 +124,7 @@ fn listeners_that_are_no_longer_published_are_left_out() {
         failure: None,
         backends: BackendHealth::All,
         reached: None,
+        looped: false,
         delivery: None,
     };
     let mut of = |ids: BTreeSet<ListenerId>| {

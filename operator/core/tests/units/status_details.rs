@@ -158,7 +158,7 @@ fn id(listener: &str) -> ListenerId {
 }
 
 fn report(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".into()), state, failure: None, backends, reached: None, delivery: None }
+    ListenerReport { state, backends, ..ListenerReport::usual(Revision("r".into())) }
 }
 
 fn part(number: u64, listeners: &[(&str, ListenerReport)]) -> ReportPart {

@@ -212,8 +212,11 @@ pub struct Row<'a> {
     pub failure: Option<&'a Failure>,
     /// Health of the listener's backends.
     pub health: BackendHealth,
-    /// The limit of its namespace that the listener has reached recently.
+    /// The limit that the listener has reached recently.
     pub reached: Option<ReachedLimit>,
+    /// Whether the listener has had a loop recently.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
     /// The data of the listener.
     #[serde(flatten)]
     pub seen: Seen,
@@ -250,6 +253,7 @@ fn row<'a>(id: &'a ListenerId, of: &'a ListenerReport, seen: Seen) -> Row<'a> {
         failure: of.failure.as_ref(),
         health: of.backends,
         reached: of.reached,
+        looped: of.looped,
         seen,
     }
 }

@@ -157,7 +157,7 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proxy_api::{BackendHealth, Digest, ListenerState, Origin, Revision};
+    use proxy_api::{Digest, Origin, Revision};
 
     use super::*;
 
@@ -166,9 +166,7 @@ mod tests {
     }
 
     fn entry(revision: u8) -> ListenerReport {
-        let (state, backends) = (ListenerState::Bound, BackendHealth::All);
-        let revision = Revision(revision.to_string().into());
-        ListenerReport { revision, state, failure: None, backends, reached: None, delivery: None }
+        ListenerReport::usual(Revision(revision.to_string().into()))
     }
 
     fn news(number: u64, entries: &[(u16, Option<u8>)]) -> News {

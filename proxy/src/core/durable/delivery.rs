@@ -150,6 +150,9 @@ impl Watches {
     }
 }
 
+/// Reason of connections and datagrams that were dropped because a proxy of the same fleet sent them.
+pub const LOOP: &str = "Loop";
+
 /// The data about a durable listener for metrics and documents, about a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -195,6 +198,14 @@ pub struct Seen {
     pub lanes: u64,
     /// Why the log is not safe, or why the sink has taken no message since its last one.
     pub error: Option<String>,
+}
+
+impl Seen {
+    /// Connections and datagrams that came back to the fleet.
+    #[must_use]
+    pub fn looped(&self) -> u64 {
+        self.dropped.iter().filter(|(reason, _)| *reason == LOOP).map(|(_, count)| count).sum()
+    }
 }
 
 #[cfg(test)]

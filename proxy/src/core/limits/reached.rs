@@ -1,5 +1,5 @@
 //! Listeners that recently refused sessions, or whose DNS names recently waited for their lookups, because the share of
-//! their namespace was used up.
+//! their namespace or of one source was used up, and listeners that recently had a loop.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,20 +9,29 @@ use std::{
 
 use proxy_api::{ListenerId, ReachedLimit};
 
-/// Seconds without a refusal, or a long wait, after which a limit no longer counts as reached. This is long because
-/// each change is reported to the operator.
+/// Seconds without a refusal, or a long wait, after which a limit no longer counts as reached, or a loop as ended. This
+/// is long because each change is reported to the operator.
 pub const LASTS: u64 = 60;
 
 /// The limits that count as reached.
 #[derive(Debug, Default)]
 pub struct Reached {
-    refusals: BTreeMap<ListenerId, Refusals>,
+    /// Refusals for the share of the namespace.
+    tenant: Refusals,
+    /// Refusals for the share of one source.
+    source: Refusals,
+    /// Sessions and datagrams of a loop.
+    loops: Refusals,
     /// Listeners with names whose namespace has used up its lookups.
     lookups: BTreeSet<ListenerId>,
 }
 
+/// Refusals for one reason, by listener.
+#[derive(Debug, Default)]
+struct Refusals(BTreeMap<ListenerId, Refused>);
+
 #[derive(Debug)]
-struct Refusals {
+struct Refused {
     /// Number of refusals at the last observation.
     count: u64,
     /// Time of the observation that found the last refusal, in seconds of the process clock.
@@ -40,40 +49,43 @@ pub enum Change {
 }
 
 impl Reached {
-    /// The limit that a listener has reached. A refused session is worse than a name that waits.
+    /// The limit that a listener has reached. A refused session is worse than a name that waits, and a namespace that
+    /// is refused concerns more than a source.
     #[must_use]
     pub fn of(&self, id: &ListenerId) -> Option<ReachedLimit> {
-        if self.refusals.get(id).is_some_and(|refusals| refusals.is_told) {
-            return Some(ReachedLimit::Tenant);
-        }
-        self.lookups.contains(id).then_some(ReachedLimit::Lookups)
+        let tenant = self.tenant.is_told(id).then_some(ReachedLimit::Tenant);
+        let source = || self.source.is_told(id).then_some(ReachedLimit::Source);
+        tenant.or_else(source).or_else(|| self.lookups.contains(id).then_some(ReachedLimit::Lookups))
+    }
+
+    /// Whether a listener has a loop.
+    #[must_use]
+    pub fn has_loop(&self, id: &ListenerId) -> bool {
+        self.loops.is_told(id)
     }
 
     /// Forgets a listener that is gone. While it is retired, its refusals stay known: it may return with its counters.
     pub fn forget(&mut self, id: &ListenerId) {
-        if let Some(refusals) = self.refusals.get_mut(id) {
-            refusals.is_told = false;
+        for refusals in self.refusals() {
+            refusals.forget(id);
         }
         self.lookups.remove(id);
     }
 
-    /// Takes the number of refusals of a live listener at `now` (seconds of the process clock). Returns whether the
-    /// limit begins or ceases to count as reached.
+    /// Takes the number of refusals of a live listener for the share of its namespace, at `now` (seconds of the process
+    /// clock). Returns whether the limit begins or ceases to count as reached.
     pub fn observe(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
-        if count == 0 {
-            self.refusals.remove(id);
-            return None;
-        }
-        let known = self.refusals.entry(id.clone()).or_insert(Refusals { count: 0, at: now, is_told: false });
-        if known.count != count {
-            (known.count, known.at) = (count, now);
-            return (!mem::replace(&mut known.is_told, true)).then_some(Change::Reached);
-        }
-        if !known.is_told || now.saturating_sub(known.at) < LASTS {
-            return None;
-        }
-        known.is_told = false;
-        Some(Change::Left)
+        self.tenant.observe(id, count, now)
+    }
+
+    /// Like [`Self::observe`], for the share of one source.
+    pub fn observe_sources(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
+        self.source.observe(id, count, now)
+    }
+
+    /// Like [`Self::observe`], for the sessions and datagrams of loops. Returns whether a loop begins or ends.
+    pub fn observe_loops(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
+        self.loops.observe(id, count, now)
     }
 
     /// Takes how long ago a lookup of a live listener's namespace last waited too long. Returns whether the lookups
@@ -87,8 +99,45 @@ impl Reached {
 
     /// Forgets the listeners that are gone: neither live nor retired.
     pub fn keep(&mut self, is_there: impl Fn(&ListenerId) -> bool) {
-        self.refusals.retain(|id, _| is_there(id));
+        for refusals in self.refusals() {
+            refusals.0.retain(|id, _| is_there(id));
+        }
         self.lookups.retain(is_there);
+    }
+
+    fn refusals(&mut self) -> [&mut Refusals; 3] {
+        [&mut self.tenant, &mut self.source, &mut self.loops]
+    }
+}
+
+impl Refusals {
+    fn is_told(&self, id: &ListenerId) -> bool {
+        self.0.get(id).is_some_and(|refused| refused.is_told)
+    }
+
+    fn forget(&mut self, id: &ListenerId) {
+        if let Some(refused) = self.0.get_mut(id) {
+            refused.is_told = false;
+        }
+    }
+
+    fn observe(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
+        if count == 0 {
+            return self.0.remove(id).filter(|refused| refused.is_told).map(|_| Change::Left);
+        }
+        let known = self.0.entry(id.clone()).or_insert(Refused { count: 0, at: now, is_told: false });
+        // A counter that begins again is no refusal.
+        let is_more = count > known.count;
+        known.count = count;
+        if is_more {
+            known.at = now;
+            return (!mem::replace(&mut known.is_told, true)).then_some(Change::Reached);
+        }
+        if !known.is_told || now.saturating_sub(known.at) < LASTS {
+            return None;
+        }
+        known.is_told = false;
+        Some(Change::Left)
     }
 }
 
@@ -130,8 +179,37 @@ mod tests {
         reached.forget(&id);
         assert_eq!(reached.of(&id), None);
         reached.observe_lookups(&id, Some(Duration::ZERO));
+        reached.observe_sources(&id, 1, 0);
+        reached.observe_loops(&id, 1, 0);
         reached.keep(|_| false);
-        assert!(reached.refusals.is_empty() && reached.lookups.is_empty());
+        assert!(reached.refusals().iter().all(|refusals| refusals.0.is_empty()) && reached.lookups.is_empty());
+    }
+
+    #[test]
+    fn a_listener_has_a_loop_until_nothing_came_back_for_a_minute_whatever_limit_it_reaches() {
+        let (id, mut reached) = (id("a"), Reached::default());
+        assert_eq!(reached.observe_loops(&id, 0, 0), None);
+        assert_eq!(reached.observe_loops(&id, 3, 1), Some(Change::Reached));
+        reached.observe(&id, 1, 1);
+        assert_eq!((reached.has_loop(&id), reached.of(&id)), (true, Some(ReachedLimit::Tenant)));
+        assert_eq!(reached.observe_loops(&id, 4, 31), None);
+        assert_eq!(reached.observe_loops(&id, 4, 30 + LASTS), None);
+        assert_eq!(reached.observe_loops(&id, 4, 31 + LASTS), Some(Change::Left));
+        assert!(!reached.has_loop(&id));
+        reached.observe_loops(&id, 5, 100);
+        reached.forget(&id);
+        assert!(!reached.has_loop(&id), "at once, before the next look");
+    }
+
+    #[test]
+    fn a_counter_that_begins_again_is_no_refusal_and_one_that_is_gone_ends_the_limit() {
+        let (id, mut reached) = (id("a"), Reached::default());
+        reached.observe_loops(&id, 7, 0);
+        assert_eq!(reached.observe_loops(&id, 2, LASTS - 1), None);
+        assert_eq!(reached.observe_loops(&id, 2, LASTS), Some(Change::Left));
+        assert_eq!(reached.observe_loops(&id, 3, LASTS), Some(Change::Reached));
+        assert_eq!(reached.observe_loops(&id, 0, LASTS), Some(Change::Left));
+        assert_eq!(reached.observe_loops(&id, 0, LASTS), None);
     }
 
     #[test]
@@ -154,9 +232,12 @@ mod tests {
     fn a_listener_that_refuses_sessions_says_that_first() {
         let (id, mut reached) = (id("a"), Reached::default());
         reached.observe_lookups(&id, Some(Duration::ZERO));
+        assert_eq!(reached.observe_sources(&id, 1, 1), Some(Change::Reached));
         reached.observe(&id, 1, 0);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Tenant));
         reached.observe(&id, 1, LASTS);
+        assert_eq!(reached.of(&id), Some(ReachedLimit::Source));
+        reached.observe_sources(&id, 1, 1 + LASTS);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Lookups));
     }
 

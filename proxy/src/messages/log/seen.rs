@@ -9,7 +9,7 @@ use durable::{Figures, intake::IntakeFigures};
 
 use super::Log;
 use crate::{
-    core::durable::delivery::{Look, Seen},
+    core::durable::delivery::{LOOP, Look, Seen},
     messages::settings,
 };
 
@@ -49,7 +49,7 @@ impl Log {
             truncated: intake.truncated,
             dropped: vec![
                 ("AccessDenied", intake.denied.saturating_sub(returned)),
-                ("Loop", returned),
+                (LOOP, returned),
                 ("TooLong", intake.too_long + dropped.too_long),
                 ("QueueFull", dropped.queue),
                 ("Full", dropped.full),

@@ -1,6 +1,6 @@
 //! What proxies report of durable listeners.
 
-use proxy_api::{BackendHealth, Delivery, ListenerReport, ListenerState, ReportPart};
+use proxy_api::{Delivery, ListenerReport, ReportPart};
 
 use super::{Scene, key, proxy};
 
@@ -12,10 +12,8 @@ impl Scene {
         let snapshot = self.translator.snapshot(&group).expect("the group runs something").clone();
         let mut part = ReportPart { version: snapshot.version.clone(), commit: true, ..ReportPart::default() };
         for (id, published) in &snapshot.listeners {
-            let (revision, state, backends) =
-                (published.offer.revision().clone(), ListenerState::Bound, BackendHealth::All);
-            let delivery = Some(delivery);
-            let report = ListenerReport { revision, state, failure: None, backends, reached: None, delivery };
+            let usual = ListenerReport::usual(published.offer.revision().clone());
+            let report = ListenerReport { delivery: Some(delivery), ..usual };
             part.listeners.insert(id.clone(), report);
         }
         self.proxies.reported(&proxy(pod), part, true);

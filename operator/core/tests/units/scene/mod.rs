@@ -23,9 +23,7 @@ use operator_core::{
         watched::{Kind, Seen, Source},
     },
 };
-use proxy_api::{
-    BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Load, Report, Version, Work,
-};
+use proxy_api::{Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Load, Report, Version, Work};
 use serde_json::{Value, json};
 
 /// The time of every status that is written.
@@ -188,8 +186,8 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            let (revision, backends) = (offer.revision().clone(), BackendHealth::All);
-            (id.clone(), ListenerReport { revision, state, failure, backends, reached: None, delivery: None })
+            let usual = ListenerReport::usual(offer.revision().clone());
+            (id.clone(), ListenerReport { state, failure, ..usual })
         };
         let report = Report {
             version: snapshot.version.clone(),
