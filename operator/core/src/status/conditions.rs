@@ -27,8 +27,8 @@ pub enum ConditionType {
     Injected,
     /// Replicas follow the load (only with `spec.autoscaling`).
     ScalingActive,
-    /// Proxies refuse sessions, or delay lookups of names, because the namespace has used up its share. Present only
-    /// while true.
+    /// Proxies refuse sessions, or delay lookups, because the namespace or one source has used up its share, or they
+    /// end a loop. Present only while true.
     LimitReached,
     /// Messages of durable listeners are kept; the reason says where (only with durable listeners).
     MessagesKept,

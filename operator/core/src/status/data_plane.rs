@@ -9,7 +9,7 @@ use crds::RejectedListener;
 use proxy_api::{BackendHealth, Delivery, ListenerId, Origin, ReachedLimit};
 
 use crate::{
-    status::proxies::{Ack, Proxies},
+    status::proxies::{Ack, Proxies, ProxyState},
     translate::{
         groups::Group,
         program::Snapshot,
@@ -90,6 +90,11 @@ pub struct DataPlane {
     /// Pods in whose proxies DNS names recently waited for their lookups because the namespace has used up its share of
     /// these; at most eight.
     pub lookups_limited: Vec<String>,
+    /// Listeners, each with its pod, that recently refused sessions because one source had its share of them; at most
+    /// eight.
+    pub sources_limited: Vec<String>,
+    /// Listeners, each with its pod, that recently had a loop; at most eight.
+    pub looped: Vec<String>,
     /// Pods without a proxy.
     pub uninjected: u32,
     /// Pods with an app in a crash loop.
@@ -146,15 +151,7 @@ impl DataPlane {
             self.late(proxy);
             return false;
         };
-        // Limits that only newer proxies know are left out: their meaning is unknown.
-        let reached: Vec<ReachedLimit> = published.iter().filter_map(|id| state.reached(id)).collect();
-        for (limit, pods) in
-            [(ReachedLimit::Tenant, &mut self.limited), (ReachedLimit::Lookups, &mut self.lookups_limited)]
-        {
-            if reached.contains(&limit) && pods.len() < NAMED {
-                pods.push(proxy.name().to_owned());
-            }
-        }
+        self.limits(proxy, published, state);
         let (mut all, mut is_late) = (true, false);
         for id in published {
             // A listener that lost its port in this group was already counted as rejected.
@@ -175,6 +172,27 @@ impl DataPlane {
             self.late(proxy);
         }
         all && !is_late
+    }
+
+    /// Adds the limits that the listeners reached in one proxy, and their loops. Limits that only newer proxies know
+    /// are left out: their meaning is unknown.
+    fn limits(&mut self, proxy: &ProxyId, published: &[ListenerId], state: &ProxyState) {
+        let reached: Vec<ReachedLimit> = published.iter().filter_map(|id| state.reached(id)).collect();
+        for (limit, pods) in
+            [(ReachedLimit::Tenant, &mut self.limited), (ReachedLimit::Lookups, &mut self.lookups_limited)]
+        {
+            if reached.contains(&limit) && pods.len() < NAMED {
+                pods.push(proxy.name().to_owned());
+            }
+        }
+        for id in published {
+            let is_of_source = state.reached(id) == Some(ReachedLimit::Source);
+            for (is_so, places) in [(is_of_source, &mut self.sources_limited), (state.looped(id), &mut self.looped)] {
+                if is_so && places.len() < NAMED {
+                    places.push(format!("listener '{}' of pod {}", id.listener, proxy.name()));
+                }
+            }
+        }
     }
 
     /// Adds the health of a listener's backends as one proxy sees it. Proxies that disagree add up to `Some`.

@@ -66,32 +66,67 @@ fn accepted(verdict: &Verdict, further: &[String]) -> Finding {
 }
 
 /// The condition `LimitReached`, present only while proxies refuse sessions, or let names wait, for the share of the
-/// namespace. The reason is that of the sessions, if both are used up.
+/// namespace or of one source, or end a loop. If several of these are true, the message says all, and the reason is
+/// that of the first: a loop may be what uses up the others, and a refused session is worse than a name that waits.
 fn limit_reached(data_plane: &DataPlane) -> Option<Finding> {
-    let named = |pods: &[String]| {
-        let more = if pods.len() < NAMED { "" } else { ", …" };
-        (!pods.is_empty()).then(|| pods.join(", ") + more)
-    };
-    let refuses = named(&data_plane.limited).map(|pods| {
-        let message = format!(
-            "the proxy of {pods} refuses sessions, because the forwards of this namespace have used up their share of \
-             the proxy: raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or \
-             add replicas"
-        );
-        ("TenantLimit", message)
-    });
-    let delays = named(&data_plane.lookups_limited).map(|pods| {
-        let message = format!(
-            "the proxy of {pods} delays lookups of DNS names, because the forwards of this namespace have used up \
-             their lookups in the proxy: correct or remove names that are answered slowly or not at all, or use fewer \
-             names"
-        );
-        ("LookupLimit", message)
-    });
-    let told: Vec<(&str, String)> = refuses.into_iter().chain(delays).collect();
+    let told: Vec<(&str, String)> = [
+        looped(&data_plane.looped),
+        tenant_limited(&data_plane.limited),
+        source_limited(&data_plane.sources_limited),
+        lookups_limited(&data_plane.lookups_limited),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let (reason, _) = told.first()?;
     let messages: Vec<&str> = told.iter().map(|(_, message)| message.as_str()).collect();
     Some(Finding::new(ConditionType::LimitReached, Truth::True, reason, messages.join("; ")))
+}
+
+/// A list of at most [`NAMED`] pods or listeners in words; `None` if it is empty.
+fn named(items: &[String]) -> Option<String> {
+    let more = if items.len() < NAMED { "" } else { ", …" };
+    (!items.is_empty()).then(|| items.join(", ") + more)
+}
+
+fn looped(listeners: &[String]) -> Option<(&'static str, String)> {
+    let message = format!(
+        "a loop is likely, because a session or datagram came back to its fleet, or a datagram had no hop left, in {}: \
+         name the real server as the backend, in this forward or in those of other gateways on the way; datagrams of \
+         traceroute have no hop left either",
+        named(listeners)?
+    );
+    Some(("Loop", message))
+}
+
+fn source_limited(listeners: &[String]) -> Option<(&'static str, String)> {
+    let message = format!(
+        "sessions are refused, because one source has as many sessions of the proxy as it may have, in {}: find out \
+         who holds them (kubectl portlane conns); raise the memory limit of the pods, add replicas, or have a load \
+         balancer that hides its clients send PROXY headers; if the sources are pods of another gateway, correct its \
+         forwards that lead back to this one",
+        named(listeners)?
+    );
+    Some(("SourceShare", message))
+}
+
+fn tenant_limited(pods: &[String]) -> Option<(&'static str, String)> {
+    let message = format!(
+        "the proxy of {} refuses sessions, because the forwards of this namespace have used up their share of the \
+         proxy: raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or add \
+         replicas",
+        named(pods)?
+    );
+    Some(("TenantLimit", message))
+}
+
+fn lookups_limited(pods: &[String]) -> Option<(&'static str, String)> {
+    let message = format!(
+        "the proxy of {} delays lookups of DNS names, because the forwards of this namespace have used up their \
+         lookups in the proxy: correct or remove names that are answered slowly or not at all, or use fewer names",
+        named(pods)?
+    );
+    Some(("LookupLimit", message))
 }
 
 fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {

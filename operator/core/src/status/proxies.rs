@@ -225,10 +225,16 @@ impl ProxyState {
         self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
     }
 
-    /// The limit of its namespace that a listener recently met in this proxy.
+    /// The limit that a listener recently reached in this proxy.
     #[must_use]
     pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
         self.reported.get(id).and_then(|report| report.reached)
+    }
+
+    /// Whether a listener recently had a loop in this proxy.
+    #[must_use]
+    pub fn looped(&self, id: &ListenerId) -> bool {
+        self.reported.get(id).is_some_and(|report| report.looped)
     }
 
     /// The delivery state of a durable listener in this proxy; `None` if it is unknown.

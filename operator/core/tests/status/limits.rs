@@ -54,6 +54,67 @@ fn a_forward_says_in_which_proxies_its_names_wait_for_the_lookups_of_its_namespa
 }
 
 #[test]
+fn a_forward_says_where_a_loop_was_seen_until_it_is_gone_and_stays_ready() {
+    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
+    scene.report("p1", &[]);
+    scene.report("p2", &[]);
+    let usual = scene.status(1);
+    scene.looped = true;
+    scene.report("p2", &[]);
+    let looped = scene.status(2);
+    assert_eq!(condition(&looped, "LimitReached"), pair("True", "Loop"));
+    assert_eq!(condition(&looped, "Ready"), pair("True", "Ready"));
+    let message = limit_message(&looped);
+    assert!(message.contains("in listener 'a' of pod p2, ") && !message.contains("p1"), "{message}");
+    assert!(message.contains("name the real server"), "{message}");
+    assert!(same_but_for_counts(&usual, &looped), "traffic is no transition");
+    scene.reached = Some(ReachedLimit::Tenant);
+    scene.report("p2", &[]);
+    let both = scene.status(3);
+    assert_eq!(condition(&both, "LimitReached"), pair("True", "Loop"), "it may be what uses up the share");
+    let message = limit_message(&both);
+    assert!(message.contains("a loop is likely") && message.contains("the proxy of p2 refuses"), "{message}");
+    (scene.looped, scene.reached) = (false, None);
+    scene.report("p2", &[]);
+    assert_eq!(condition(&scene.status(4), "LimitReached"), pair("", ""));
+}
+
+#[test]
+fn a_forward_says_where_one_source_has_its_share_of_the_sessions_and_stays_ready() {
+    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
+    scene.report("p1", &[]);
+    scene.reached = Some(ReachedLimit::Source);
+    scene.report("p2", &[]);
+    let limited = scene.status(1);
+    assert_eq!(condition(&limited, "LimitReached"), pair("True", "SourceShare"));
+    assert_eq!(condition(&limited, "Ready"), pair("True", "Ready"));
+    let message = limit_message(&limited);
+    assert!(message.contains("in listener 'a' of pod p2, ") && !message.contains("p1"), "{message}");
+    assert!(message.contains("send PROXY headers"), "{message}");
+    scene.reached = Some(ReachedLimit::Lookups);
+    scene.report("p1", &[]);
+    assert_eq!(condition(&scene.status(2), "LimitReached"), pair("True", "SourceShare"), "a refused session is worse");
+    scene.reached = None;
+    scene.report("p1", &[]);
+    scene.report("p2", &[]);
+    assert_eq!(condition(&scene.status(3), "LimitReached"), pair("", ""));
+}
+
+#[test]
+fn eight_listeners_with_a_loop_are_named() {
+    let pods = ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
+    let mut scene = Scene::new(WORLD, &pods);
+    scene.looped = true;
+    for pod in pods {
+        scene.report(pod, &[]);
+    }
+    let status = scene.status(1);
+    let message = limit_message(&status);
+    assert_eq!(message.matches("listener '").count(), 8, "{message}");
+    assert!(message.contains(", …: name the real server"), "{message}");
+}
+
+#[test]
 fn a_limit_of_a_newer_proxy_is_not_told() {
     let mut scene = Scene::new(WORLD, &["p1"]);
     scene.reached = Some(ReachedLimit::Unknown);
