@@ -1,6 +1,6 @@
 //! Limits, access, names, ranges and checks end to end: from `kubectl apply` to a real proxy, and back into status.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, net::UdpSocket, time::Duration};
 
 use crds::{BackendHealth, PortForward, Protocol};
 use harness::{
@@ -11,9 +11,9 @@ use k8s_openapi::api::{core::v1::Service, events::v1::Event};
 use kube::api::ListParams;
 use rustix::process::Signal;
 
-use super::{own_address, until_ready};
+use super::{condition, own_address, until_ready};
 
-/// Longest time until status has the health of backends: counts are written once in 30 s at most.
+/// Longest time until status has the health of backends, or a reached limit: counts are written once in 30 s at most.
 const OBSERVED: Duration = Duration::from_secs(75);
 
 #[test]
@@ -114,6 +114,31 @@ fn unhealthy_backends_and_sessions_cut_by_a_drain_are_reported() {
     fleet.proxy.program.signal(Signal::TERM);
     fleet.proxy.program.wait_for_end(harness::PATIENCE);
     until("sessions that a drain cut are an event", || has_event(&namespace, "DrainCut", "ForwardGateway"));
+}
+
+#[test]
+fn a_datagram_that_ends_as_in_a_loop_is_in_the_status_of_its_forward_which_stays_ready() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("guards-loop");
+    let _fleet = Fleet::open(&namespace);
+    let port = free_port();
+    let listener = format!("{{name: udp, protocol: UDP, port: {port}, {}}}", to(free_port()));
+    namespace.apply(&manifest("looped", &format!("listeners: [{listener}]")));
+    let forward = until_ready(&namespace, "looped", "True", "Ready");
+    assert_eq!(condition(&forward, "LimitReached"), (String::new(), String::new()));
+
+    let client = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    // As after a last round: it has no hop left.
+    client.set_ttl(1).expect("option");
+    client.send_to(b"round", ("127.0.0.1", port)).expect("send");
+    until_within(OBSERVED, "status has the loop", || {
+        let forward = namespace.get::<PortForward>("looped").expect("looped exists");
+        condition(&forward, "LimitReached") == ("True".to_owned(), "Loop".to_owned())
+    });
+    let forward = until_ready(&namespace, "looped", "True", "Ready");
+    let mut conditions = forward.status.expect("status").conditions.into_iter();
+    let told = conditions.find(|condition| condition.type_ == "LimitReached").expect("the condition");
+    assert!(told.message.contains("listener 'udp' of pod p1"), "{}", told.message);
 }
 
 #[test]
