@@ -53,7 +53,7 @@ pub(super) fn down(settings: &JetStreamSettings, link: &Link) -> String {
     if link.is_refused {
         return refusal(settings);
     }
-    let unreadable = settings.credentials.as_ref().and_then(|of| read(&of.file).err());
+    let unreadable = settings.credentials.as_ref().and_then(|credentials| read(credentials).err());
     unreadable.unwrap_or_else(|| words(settings, "reach", &"the connection is down, will reconnect"))
 }
 
@@ -61,10 +61,12 @@ pub(super) fn down(settings: &JetStreamSettings, link: &Link) -> String {
 pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<Link>) -> Result<Client, StoreError> {
     let options = match &settings.credentials {
         None => ConnectOptions::new(),
-        Some(JetStreamCredentials { file, .. }) => {
-            read(file).map_err(StoreError::Server)?;
-            let file = file.clone();
-            ConnectOptions::with_auth_callback(move |challenge| ready(sign(&file, &challenge).map_err(AuthError::new)))
+        Some(credentials) => {
+            read(credentials).map_err(StoreError::Server)?;
+            let credentials = credentials.clone();
+            ConnectOptions::with_auth_callback(move |challenge| {
+                ready(sign(&credentials, &challenge).map_err(AuthError::new))
+            })
         }
     };
     let options = match &settings.ca {
@@ -189,7 +191,7 @@ mod tests {
         says(&settings, true, "name a Secret");
         settings.credentials = Some(credentials);
         says(&settings, true, "refuses the credentials of Secret nats");
-        says(&settings, false, "cannot read the credentials");
+        says(&settings, false, "cannot read the credentials of Secret nats");
         std::fs::write(&file, "no key").expect("written");
         says(&settings, false, "has no credentials");
     }
