@@ -29,7 +29,7 @@ use tokio::{join, select};
 pub use self::credentials::JetStreamCredentials;
 use self::long::most_of;
 use self::memory::Memory;
-use self::server::{Link, connect, dead_letters, down, make, stores_batches, stream};
+use self::server::{Link, connect, dead_letters, make, stores_batches, stream};
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError, Turn};
 
@@ -379,8 +379,7 @@ impl Keeper {
             if self.is_connected() {
                 return Ok(());
             }
-            let why = down(&self.settings, &links.borrow());
-            self.fails(way, why);
+            self.is_down(way, &links.borrow());
             links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
         }
     }

@@ -11,7 +11,8 @@ const KEPT: usize = 16;
 /// An event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// The disk or the server fails. Reported once until it takes messages again.
+    /// The disk or the server fails. Reported once until it takes messages again, and once more if the server turns out
+    /// to refuse the user.
     Failed {
         /// The error, for people.
         error: String,

@@ -1,5 +1,7 @@
 //! Failures of a stream.
 
+use std::mem::replace;
+
 /// A direction of messages, which fails independently of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -14,6 +16,8 @@ pub enum Way {
 pub struct Failures {
     inward: Option<String>,
     outward: Option<String>,
+    /// Whether a refusal was logged since a way last worked.
+    is_refusal_told: bool,
 }
 
 impl Failures {
@@ -29,8 +33,16 @@ impl Failures {
         is_news
     }
 
+    /// As [`Failures::fails`], where the server refuses the user. That needs a person, so it is logged even if the way
+    /// failed before for another reason: once until a way works again, however often the server refuses or is away.
+    pub fn refused(&mut self, way: Way, why: String) -> bool {
+        self.fails(way, why);
+        !replace(&mut self.is_refusal_told, true)
+    }
+
     /// Records that a way works.
     pub fn works(&mut self, way: Way) {
+        self.is_refusal_told = false;
         match way {
             Way::In => self.inward = None,
             Way::Out => self.outward = None,
@@ -83,5 +95,31 @@ mod tests {
         let mut failures = Failures::default();
         assert!(fails(&mut failures, Way::Out, "may not read") && fails(&mut failures, Way::In, "may not publish"));
         assert_eq!(failures.present(), Some("may not publish"));
+    }
+
+    #[test]
+    fn a_refusal_behind_another_failure_is_told_once_until_a_way_works_again() {
+        let refused = |failures: &mut Failures, way: Way| failures.refused(way, "refused".to_owned());
+        for (first, second) in [(Way::In, Way::Out), (Way::Out, Way::In)] {
+            let mut failures = Failures::default();
+            for _ in 0..2 {
+                assert!(fails(&mut failures, first, "away") && !fails(&mut failures, second, "away"));
+                assert!(refused(&mut failures, first), "the reason is another one");
+                assert_eq!(failures.present(), Some(if first == Way::In { "refused" } else { "away" }));
+                assert!(!refused(&mut failures, second) && !refused(&mut failures, first));
+                assert_eq!(failures.present(), Some("refused"));
+                assert!(!fails(&mut failures, first, "away") && !refused(&mut failures, first), "it comes and goes");
+                failures.works(first);
+                failures.works(second);
+                assert_eq!(failures.present(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_is_the_first_failure_is_told_once() {
+        let mut failures = Failures::default();
+        assert!(failures.refused(Way::Out, "refused".to_owned()));
+        assert!(!failures.refused(Way::In, "refused".to_owned()));
     }
 }

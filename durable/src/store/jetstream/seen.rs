@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::Keeper;
 use super::long::most_of;
-use super::server::words;
+use super::server::{Link, down, words};
 use crate::{Figures, StoreEvent};
 
 /// How often the size of the stream is looked up.
@@ -98,13 +98,27 @@ impl Keeper {
     }
 
     pub(super) fn fails(&self, way: Way, why: String) {
-        let mut failures = self.failures.borrow_mut();
-        let is_reported = failures.fails(way, why.clone());
+        let is_reported = self.failures.borrow_mut().fails(way, why.clone());
+        self.show_failure(is_reported, why);
+    }
+
+    /// As [`Keeper::fails`], where there is no connection.
+    pub(super) fn is_down(&self, way: Way, link: &Link) {
+        let why = down(&self.settings, link);
+        if link.is_refused {
+            let is_reported = self.failures.borrow_mut().refused(way, why.clone());
+            self.show_failure(is_reported, why);
+        } else {
+            self.fails(way, why);
+        }
+    }
+
+    fn show_failure(&self, is_reported: bool, why: String) {
         let mut figures = self.figures();
         if is_reported {
             figures.events.push(StoreEvent::Failed { error: why });
         }
-        figures.failure = failures.present().map(str::to_owned);
+        figures.failure = self.failures.borrow().present().map(str::to_owned);
     }
 
     pub(super) fn works(&self, way: Way) {

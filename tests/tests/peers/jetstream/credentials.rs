@@ -58,6 +58,12 @@ fn refused_credentials_are_named_with_a_remedy_and_replaced_ones_are_used_withou
     configure(folder.path(), back, &account.configuration(&[&first, &second]));
     server.come_back();
     until("the refusal is told", || error(&admin).contains(&refusal));
+    // The server was away before, which is logged, too.
+    let logged = || {
+        let lines = program.events();
+        lines.iter().filter(|line| line["event"] == "store" && line.to_string().contains(&refusal)).count()
+    };
+    until("the refusal is logged", || logged() > 0);
     fs::write(&file, &third.credentials).expect("it is written");
     send("after", port, |_| {});
     until("the sink has the last message", || {
@@ -66,6 +72,7 @@ fn refused_credentials_are_named_with_a_remedy_and_replaced_ones_are_used_withou
     for source in ["before", "after"] {
         assert_eq!(of(source, &taken.lock().expect("unpoisoned")), all(source), "{source}");
     }
+    assert_eq!(logged(), 1, "a refusal is logged once, not for each attempt");
     let lines = program.events();
     let has_secret = |line: &Value| [&first, &second, &third].iter().any(|user| user.is_in(&line.to_string()));
     assert!(!lines.iter().any(has_secret), "the log has a secret");
