@@ -60,7 +60,8 @@ pub struct JetStreamSettings {
     pub url: String,
     /// The credentials; `None`: the server must not require any.
     pub credentials: Option<JetStreamCredentials>,
-    /// A file with the certificates that may sign that of the server; `None`: the certificates of the system.
+    /// A file with the certificates that may sign that of the server, which each connection reads again; `None`: the
+    /// certificates of the system.
     pub ca: Option<PathBuf>,
     /// The name of the stream, which is also its subject.
     pub stream: String,

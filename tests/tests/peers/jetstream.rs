@@ -4,6 +4,7 @@
 mod cluster;
 mod credentials;
 mod drops;
+mod roots;
 
 use std::{
     collections::BTreeSet,

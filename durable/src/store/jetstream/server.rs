@@ -71,6 +71,7 @@ pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<Li
     };
     let options = match &settings.ca {
         None => options,
+        // The client reads the file for each connection, as the callback above does: it is replaced while proxies run.
         Some(file) => options.add_root_certificates(file.clone()),
     };
     let refused = ConnectErrorKind::AuthorizationViolation.to_string();

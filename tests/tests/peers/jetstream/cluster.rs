@@ -22,7 +22,7 @@ const STREAM: &str = "portlane__default__f__l";
 const DUPLICATES_NANOSECONDS: u64 = 120_000_000_000;
 
 /// Writes a CA, and a certificate of it for this machine, as `ca.pem`, `cert.pem` and `key.pem`.
-fn certify(folder: &Path) {
+pub(super) fn certify(folder: &Path) {
     let put = |name: &str, text: String| fs::write(folder.join(name), text).expect("it is written");
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "authority");
