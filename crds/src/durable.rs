@@ -69,6 +69,14 @@ pub struct Durable {
     pub enrich: Option<Enrich>,
 }
 
+impl Durable {
+    /// Whether messages are kept in a stream of a server, rather than on the disk of the proxy.
+    #[must_use]
+    pub fn is_in_stream(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.jet_stream.is_some())
+    }
+}
+
 /// How messages are delimited in what clients send.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     autoscaling::WorkloadAutoscaling,
+    durable::Durable,
     guard::{Access, Limits},
     listener::Listener,
     policy::{AccessLog, Retry, Sessions, Timeouts},
@@ -122,6 +123,15 @@ pub struct GatewayPlacement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
+}
+
+impl PortForwardSpec {
+    /// Whether the durable listener of this name keeps its messages in a stream of a server.
+    #[must_use]
+    pub fn has_stream(&self, listener: &str) -> bool {
+        let mut named = self.listeners.iter().filter(|it| it.name == listener);
+        named.any(|it| it.durable.as_deref().is_some_and(Durable::is_in_stream))
+    }
 }
 
 impl PortForward {

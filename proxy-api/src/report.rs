@@ -268,7 +268,7 @@ pub enum Delivery {
     Stalled,
     /// The log has no room, so that messages are dropped or refused.
     Full,
-    /// The disk fails, so that messages are not safe.
+    /// The disk or the server of the stream fails, so that messages are not safe.
     StoreFailed,
     /// A state added by a newer proxy.
     #[serde(other)]

@@ -312,7 +312,11 @@ fn proxies(facts: &Facts, status: &PortForwardStatus) -> Step {
     let limit = condition(&status.conditions, "LimitReached");
     items.extend(limit.map(|limit| Check::warning("LimitReached", format!("{}: {}", limit.reason, limit.message))));
     let listeners = status.listeners.iter();
-    items.extend(listeners.filter_map(|it| Some(Check::warning(format!("listener {}", it.name), undelivered(it)?))));
+    items.extend(
+        listeners.filter_map(|it| {
+            Some(Check::warning(format!("listener {}", it.name), undelivered(&facts.forward.spec, it)?))
+        }),
+    );
     Step { check, items }
 }
 

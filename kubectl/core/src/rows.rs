@@ -4,7 +4,9 @@ mod agent;
 
 pub use self::agent::{AgentRow, agent};
 
-use crds::{BackendHealth, Condition, Delivery, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
+use crds::{
+    BackendHealth, Condition, Delivery, ForwardGateway, ListenerStatus, PortForward, PortForwardSpec, PortForwardStatus,
+};
 use serde::Serialize;
 
 use crate::{check::Outcome, placement::key, remedy};
@@ -129,13 +131,23 @@ pub(crate) fn health(health: BackendHealth) -> &'static str {
 }
 
 /// The fate of the messages of a durable listener, if that deserves attention.
-pub(crate) fn undelivered(listener: &ListenerStatus) -> Option<&'static str> {
+pub(crate) fn undelivered(spec: &PortForwardSpec, listener: &ListenerStatus) -> Option<&'static str> {
     match listener.delivery? {
         Delivery::Flowing => None,
         Delivery::Behind => Some("the oldest message that waits is older than 10 s"),
         Delivery::Stalled => Some("messages wait, and the sink took none for 30 s"),
         Delivery::Full => Some("messages are dropped or refused, as the log has no room"),
-        Delivery::StoreFailed => Some("the disk fails, so that messages are not safe"),
+        Delivery::StoreFailed => Some(store_failed(spec.has_stream(&listener.name))),
+    }
+}
+
+/// What fails where messages are kept, and what helps.
+pub(crate) const fn store_failed(is_in_stream: bool) -> &'static str {
+    if is_in_stream {
+        "the NATS server fails or refuses its clients, so that messages are not safe: restore the server, or correct its \
+         credentials"
+    } else {
+        "the disk fails, so that messages are not safe: free space on it or replace it"
     }
 }
 
@@ -162,13 +174,13 @@ fn words(ready: Option<&Condition>, is_current: bool) -> [String; 3] {
 }
 
 /// Problems that deserve attention although `Ready` is true: `Ready` is about the configuration alone.
-fn concerns(status: &PortForwardStatus) -> Vec<String> {
+fn concerns(spec: &PortForwardSpec, status: &PortForwardStatus) -> Vec<String> {
     let dead = status.listeners.iter().filter(|listener| listener.backends == Some(BackendHealth::None));
     let dead: Vec<&str> = dead.map(|listener| listener.name.as_str()).collect();
     let mut concerns: Vec<String> = Vec::new();
     concerns.extend((!dead.is_empty()).then(|| format!("no backend of listener {} is healthy", dead.join(", "))));
     let listeners = status.listeners.iter();
-    concerns.extend(listeners.filter_map(|it| Some(format!("listener {}: {}", it.name, undelivered(it)?))));
+    concerns.extend(listeners.filter_map(|it| Some(format!("listener {}: {}", it.name, undelivered(spec, it)?))));
     let limit = condition(&status.conditions, "LimitReached").filter(|limit| limit.status == "True");
     concerns.extend(limit.map(|limit| limit.message.clone()));
     // The condition is also true if pods are missing, or their app fails.
@@ -191,7 +203,7 @@ pub fn forward(forward: &PortForward) -> ForwardRow {
         backends: listener.backends.map(health),
     };
     let (key, is_reported, mut outcome) = (key(forward), ready.is_some(), outcome(ready, is_current));
-    if let (Outcome::Ok, concerns @ [_, ..]) = (outcome, concerns(&status).as_slice()) {
+    if let (Outcome::Ok, concerns @ [_, ..]) = (outcome, concerns(&forward.spec, &status).as_slice()) {
         (outcome, message) = (Outcome::Warning, concerns.join("; "));
     }
     let describe = || format!("kubectl portlane describe -n {} {}", key.namespace, key.name);
@@ -244,7 +256,7 @@ pub fn gateway(gateway: &ForwardGateway) -> GatewayRow {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -269,5 +281,25 @@ mod tests {
         for poor in ["Behind", "Full", "StoreFailed"] {
             assert_eq!(row(poor).0, Outcome::Warning, "{poor}");
         }
+    }
+
+    #[test]
+    fn a_store_that_fails_is_the_disk_or_the_server_of_that_listener() {
+        let listener = |name: &str, store: Value| {
+            let durable = json!({"send": {"relp": {}}, "store": store});
+            json!({"name": name, "protocol": "TCP", "port": 514, "durable": durable, "backends": []})
+        };
+        let listeners = [
+            listener("kept", json!({"disk": {"maxBytes": 1}})),
+            listener("far", json!({"jetStream": {"maxBytes": 1}})),
+        ];
+        let spec: PortForwardSpec =
+            serde_json::from_value(json!({"placement": {}, "listeners": listeners})).expect("a spec");
+        let said = |name: &str| {
+            let status = json!({"name": name, "protocol": "TCP", "port": 514, "delivery": "StoreFailed"});
+            undelivered(&spec, &serde_json::from_value(status).expect("a listener")).expect("it deserves attention")
+        };
+        assert!(said("kept").starts_with("the disk fails"), "{}", said("kept"));
+        assert!(said("far").starts_with("the NATS server fails"), "{}", said("far"));
     }
 }

@@ -22,9 +22,11 @@ const GAUGES: [Row; 5] = [
     ("portlane_durable_backlog_messages", "Messages that the sink does not have.", |seen| seen.backlog),
     ("portlane_durable_log_bytes", "Bytes of the log on disk.", |seen| seen.bytes),
     ("portlane_durable_log_limit_bytes", "Maximum size of the log, in bytes.", |seen| seen.limit_bytes),
-    ("portlane_durable_store_failed", "1 while the disk fails, so that messages are not safe.", |seen| {
-        u64::from(seen.store_fails)
-    }),
+    (
+        "portlane_durable_store_failed",
+        "1 while the disk or the NATS server fails, so that messages are not safe.",
+        |seen| u64::from(seen.store_fails),
+    ),
 ];
 
 const COUNTERS: [Row; 10] = [

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use operator_core::ObjectKey;
-use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, ReachedLimit, Transport};
+use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, ReachedLimit, Store, Transport};
 
 use super::Process;
 use crate::{
     check::Outcome,
-    rows::{ForwardRow, ListenerRow, Proxies},
+    rows::{ForwardRow, ListenerRow, Proxies, store_failed},
 };
 
 /// The reason why a listener deserves attention.
@@ -74,7 +74,7 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
         ListenerState::Bound => {
             let looped = report.looped.then_some(("Loop", "its traffic comes back, or arrives with no hop left"));
             let told = looped.or_else(|| report.reached.and_then(limited));
-            let (reason, what) = told.or_else(|| undelivered(report.delivery?))?;
+            let (reason, what) = told.or_else(|| undelivered(process, id, report.delivery?))?;
             warning(reason, what)
         }
     }
@@ -91,14 +91,20 @@ fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
 }
 
 /// The fate of the messages of a durable listener, if that deserves attention.
-fn undelivered(delivery: Delivery) -> Option<(&'static str, &'static str)> {
+fn undelivered(process: &Process, id: &ListenerId, delivery: Delivery) -> Option<(&'static str, &'static str)> {
     match delivery {
         Delivery::Flowing | Delivery::Unknown => None,
         Delivery::Behind => Some(("Behind", "the oldest message that waits is older than 10 s")),
         Delivery::Stalled => Some(("Stalled", "messages wait, and the sink took none for 30 s")),
         Delivery::Full => Some(("Full", "messages are dropped or refused, as the log has no room")),
-        Delivery::StoreFailed => Some(("StoreFailed", "the disk fails, so that messages are not safe")),
+        Delivery::StoreFailed => Some(("StoreFailed", store_failed(is_in_stream(process, id)))),
     }
+}
+
+/// Whether a server keeps the messages of a listener, rather than the disk.
+fn is_in_stream(process: &Process, id: &ListenerId) -> bool {
+    let Some(Offer::Supported(listener)) = process.configuration.listeners.get(id) else { return false };
+    listener.durable.as_ref().is_some_and(|durable| matches!(durable.store, Store::JetStream { .. }))
 }
 
 /// Port or range of a listener with its protocol.
@@ -124,7 +130,9 @@ fn health(health: BackendHealth) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Configuration, SocketKey};
+    use std::sync::Arc;
+
+    use proxy_api::{Configuration, Durable, Framing, Oversize, Sink, SocketKey, WhenFull};
 
     use super::*;
     use crate::local::Scope;
@@ -160,6 +168,38 @@ mod tests {
             assert_eq!((row.outcome, row.ready.as_str(), row.reason.as_str()), (outcome, ready, reason), "{report}");
             assert_eq!(row.message.is_empty(), outcome == Outcome::Ok, "{report}: {}", row.message);
         }
+    }
+
+    #[test]
+    fn a_store_that_fails_is_the_disk_or_the_server_of_that_listener() {
+        let document = include_str!("../../../../proxy-api/tests/documents/v1.yaml");
+        let mut configuration = Configuration::decode(document.as_bytes()).expect("v1");
+        let (id, template) =
+            configuration.supported().next().map(|(id, it)| (id.clone(), it.clone())).expect("a listener");
+        let mut said = |store: Store| {
+            let durable = Some(Box::new(Durable {
+                framing: Framing::Newline,
+                max_message_bytes: 64,
+                oversize: Oversize::Drop,
+                store,
+                max_age_seconds: None,
+                when_full: WhenFull::DropNewest,
+                sync_millis: 0,
+                lanes: 1,
+                send: Sink::Udp {},
+                dead_letter_bytes: None,
+                enrich: None,
+            }));
+            let offer = Offer::Supported(Arc::new(Listener { durable, ..template.clone() }));
+            configuration.listeners.insert(id.clone(), offer);
+            let process = Process { configuration: configuration.clone(), ..Process::default() };
+            undelivered(&process, &id, Delivery::StoreFailed).expect("it deserves attention").1
+        };
+        let disk = said(Store::Disk { max_bytes: 1 });
+        assert!(disk.starts_with("the disk fails"), "{disk}");
+        let url = "nats://nats:4222".to_owned();
+        let stream = said(Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 1 });
+        assert!(stream.starts_with("the NATS server fails"), "{stream}");
     }
 
     #[test]

@@ -380,7 +380,7 @@ impl Statuses {
         let (object, old) = (reference_of(forward), forward.status.as_ref().unwrap_or(&nothing));
         let ready = of_ready(&object, &old.conditions, &next.conditions, &mut entry.reported);
         let backends = of_backends(&object, &old.listeners, &next.listeners, &mut entry.health);
-        let deliveries = of_deliveries(&object, &old.listeners, &next.listeners, &mut entry.delivery);
+        let deliveries = of_deliveries(&object, &forward.spec, &old.listeners, &next.listeners, &mut entry.delivery);
         effects.extend(ready.into_iter().chain(backends).chain(deliveries).map(Effect::Event));
         // The rest of the status of an object that could never be read is unknown and stays untouched.
         let status = if is_known { all_of(&next) } else { findings_of(&next) };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crds::{BackendHealth, Delivery, ForwardGateway, ListenerStatus};
+use crds::{BackendHealth, Delivery, ForwardGateway, ListenerStatus, PortForwardSpec};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use crate::{
@@ -243,10 +243,11 @@ pub fn of_backends(
     events
 }
 
-/// Returns the events of durable listeners whose delivery state changed; a worse state is a warning. `old` are the
-/// listeners in the present status. `reported` holds the delivery state in the last event, by listener.
+/// Returns the events of durable listeners of `spec` whose delivery state changed; a worse state is a warning. `old` are
+/// the listeners in the present status. `reported` holds the delivery state in the last event, by listener.
 pub fn of_deliveries(
     object: &ObjectReference,
+    spec: &PortForwardSpec,
     old: &[ListenerStatus],
     new: &[ListenerStatus],
     reported: &mut BTreeMap<String, Delivery>,
@@ -262,7 +263,7 @@ pub fn of_deliveries(
         if delivery == before {
             continue;
         }
-        let (reason, what) = delivered(delivery);
+        let (reason, what) = delivered(delivery, spec.has_stream(&now.name));
         let note = format!(
             "listener '{}': {what}; see the log and portlane_durable_oldest_age_seconds of the proxies",
             now.name
@@ -274,13 +275,24 @@ pub fn of_deliveries(
 }
 
 /// The reason of an event about this delivery state, and the fate of the messages.
-fn delivered(delivery: Delivery) -> (&'static str, &'static str) {
+fn delivered(delivery: Delivery, is_in_stream: bool) -> (&'static str, &'static str) {
     match delivery {
         Delivery::Flowing => ("DeliveryFlowing", "messages leave as they come"),
         Delivery::Behind => ("DeliveryBehind", "the oldest message that waits is older than 10 s"),
         Delivery::Stalled => ("DeliveryStalled", "messages wait, and the sink took none for 30 s"),
         Delivery::Full => ("DeliveryFull", "messages are dropped or refused, as the log has no room"),
-        Delivery::StoreFailed => ("DeliveryStoreFailed", "the disk fails, so that messages are not safe"),
+        Delivery::StoreFailed => ("DeliveryStoreFailed", store_failed(is_in_stream)),
+    }
+}
+
+/// What fails where messages are kept, and what helps.
+const fn store_failed(is_in_stream: bool) -> &'static str {
+    if is_in_stream {
+        "the NATS server fails or refuses the proxies, so that messages are not safe: restore the server, or correct its \
+         credentials"
+    } else {
+        "the disk fails, so that messages are not safe: free space on the disk of the node or replace it, and delete the \
+         pod if the error persists"
     }
 }
 

@@ -33,8 +33,7 @@ const NOT_DELIVERED: &str = "what gives way to a bound, or is refused for ever, 
 /// The condition of a forward with durable listeners. `has_claims` says whether the pods of its gateway have claims.
 pub(super) fn messages_kept(forward: &PortForward, has_claims: bool) -> Option<Finding> {
     let durable: Vec<&Durable> = forward.spec.listeners.iter().filter_map(|it| it.durable.as_deref()).collect();
-    let is_stream = |part: &&Durable| part.store.as_ref().is_some_and(|store| store.jet_stream.is_some());
-    let streams = durable.iter().filter(|&part| is_stream(part)).count();
+    let streams = durable.iter().filter(|part| part.is_in_stream()).count();
     let on_disk = if has_claims { ("OnClaim", ON_CLAIM) } else { ("InPod", IN_POD) };
     let (reason, kept) = match streams {
         0 => (on_disk.0, on_disk.1.to_owned()),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crds::{BackendHealth, Condition, Delivery, ListenerStatus, PortForward, Protocol};
+use crds::{BackendHealth, Condition, Delivery, ListenerStatus, PortForward, PortForwardSpec, Protocol};
 use k8s_openapi::api::core::v1::ObjectReference;
 use operator_core::{
     Grown, Subject,
     status::events::{Happened, of_agent, of_backends, of_cut, of_deliveries, of_growth, of_ready, reference},
     world::{objects::Object, watched::Kind},
 };
+use serde_json::{Value, json};
 
 use crate::scene::{Scene, app_pod, forward, key, side, web};
 
@@ -143,12 +144,35 @@ fn a_new_leader_knows_the_health_of_backends_by_the_status_of_that_listener() {
     assert_eq!(events(BackendHealth::All)[0].reason, "BackendsHealthy");
 }
 
+/// A forward whose listener `a` keeps its messages there.
+fn spec(store: &Value) -> PortForwardSpec {
+    let mut forward: PortForward = serde_json::from_value(web("web", 80, 1)).expect("a forward");
+    let durable = json!({"send": {"relp": {}}, "store": store});
+    forward.spec.listeners[0].durable = Some(serde_json::from_value(durable).expect("a durable part"));
+    forward.spec
+}
+
+#[test]
+fn a_store_that_fails_is_the_disk_or_the_server_with_what_helps_there() {
+    let failed = [ListenerStatus { delivery: Some(Delivery::StoreFailed), ..listener("a", None) }];
+    let note = |store: Value| {
+        let events = of_deliveries(&object(), &spec(&store), &[], &failed, &mut BTreeMap::new());
+        assert_eq!(events.len(), 1);
+        events[0].note.clone()
+    };
+    let (disk, stream) =
+        (note(json!({"disk": {"maxBytes": 16_777_216}})), note(json!({"jetStream": {"maxBytes": 16_777_216}})));
+    assert!(disk.contains("the disk fails") && disk.contains("free space"), "{disk}");
+    assert!(stream.contains("the NATS server fails") && stream.contains("correct its credentials"), "{stream}");
+    assert!(!disk.contains("NATS") && !stream.contains("disk"), "{disk}; {stream}");
+}
+
 #[test]
 fn a_durable_listener_that_delivers_worse_is_a_warning_and_better_is_not() {
     let durable = |delivery: Option<Delivery>| ListenerStatus { delivery, ..listener("a", None) };
-    let mut reported = BTreeMap::new();
+    let (spec, mut reported) = (spec(&json!({"disk": {"maxBytes": 16_777_216}})), BTreeMap::new());
     let mut is = |delivery: Option<Delivery>| -> Vec<(bool, String)> {
-        let events = of_deliveries(&object(), &[], &[durable(delivery)], &mut reported);
+        let events = of_deliveries(&object(), &spec, &[], &[durable(delivery)], &mut reported);
         assert!(events.iter().all(|event| event.listener() == Some("a") && event.note.contains("'a'")));
         events.into_iter().map(|event| (event.warning, event.reason)).collect()
     };
@@ -163,7 +187,7 @@ fn a_durable_listener_that_delivers_worse_is_a_warning_and_better_is_not() {
     assert_eq!(is(Some(Delivery::Behind)), event(false, "DeliveryBehind"));
     assert_eq!(is(Some(Delivery::Flowing)), event(false, "DeliveryFlowing"));
     let old = [durable(Some(Delivery::Stalled))];
-    let next_leader = of_deliveries(&object(), &old, &[durable(Some(Delivery::Stalled))], &mut BTreeMap::new());
+    let next_leader = of_deliveries(&object(), &spec, &old, &[durable(Some(Delivery::Stalled))], &mut BTreeMap::new());
     assert!(next_leader.is_empty(), "the status has it");
 }
 

@@ -27,7 +27,7 @@ pub enum Delivery {
     Stalled,
     /// The log has no room, so messages are dropped or refused.
     Full,
-    /// The disk fails, or failed a moment ago, so messages are not safe.
+    /// The disk or the server of the stream fails, or failed a moment ago, so messages are not safe.
     StoreFailed,
 }
 
@@ -76,7 +76,7 @@ pub struct Look {
     pub oldest_seconds: u64,
     /// Messages that found no room, since the start.
     pub without_room: u64,
-    /// Whether the disk fails.
+    /// Whether the disk or the server of the stream fails.
     pub store_fails: bool,
 }
 
@@ -166,7 +166,7 @@ pub struct Seen {
     pub bytes: u64,
     /// The most bytes that the log may have.
     pub limit_bytes: u64,
-    /// Whether the disk fails.
+    /// Whether the disk or the server of the stream fails.
     pub store_fails: bool,
     /// Messages that were received.
     pub received: u64,
