@@ -46,6 +46,9 @@ pub(crate) enum Row {
     /// Delivery by RELP of lines of 512 bytes.
     #[value(name = "relp-512")]
     Relp,
+    /// Delivery of a backlog of lines of 512 bytes that is synced, by forwarders that sync at once where they can.
+    #[value(name = "synced-512")]
+    Synced,
     /// A start with a backlog of messages of 512 bytes.
     #[value(name = "start")]
     Start,
@@ -116,8 +119,17 @@ impl Kind {
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Tcp64, Self::Tcp512, Self::Tcp4096, Self::Udp64, Self::Udp512, Self::Udp4096, Self::Relp, Self::Start];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Tcp64,
+        Self::Tcp512,
+        Self::Tcp4096,
+        Self::Udp64,
+        Self::Udp512,
+        Self::Udp4096,
+        Self::Relp,
+        Self::Synced,
+        Self::Start,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -128,6 +140,7 @@ impl Row {
             Self::Udp512 => "datagrams of 512 B",
             Self::Udp4096 => "datagrams of 4,096 B",
             Self::Relp => "512 B to a sink by RELP",
+            Self::Synced => "512 B of a synced backlog",
             Self::Start => "start with a backlog",
         }
     }
@@ -136,7 +149,7 @@ impl Row {
     pub(crate) fn size(self) -> usize {
         match self {
             Self::Tcp64 | Self::Udp64 => 64,
-            Self::Tcp512 | Self::Udp512 | Self::Relp | Self::Start => 512,
+            Self::Tcp512 | Self::Udp512 | Self::Relp | Self::Synced | Self::Start => 512,
             Self::Tcp4096 | Self::Udp4096 => 4096,
         }
     }
@@ -151,10 +164,12 @@ impl Row {
         matches!(self, Self::Udp64 | Self::Udp512 | Self::Udp4096)
     }
 
-    /// Whether the row says something about this forwarder. syslog-ng has no RELP.
+    /// Whether the row says something about this forwarder. syslog-ng has no RELP, and never syncs: the bench syncs its
+    /// backlog for it.
     pub(crate) fn suits(self, kind: Kind) -> bool {
         match self {
             Self::Relp => kind != Kind::SyslogNg && !kind.syncs_at_once(),
+            Self::Synced => kind == Kind::SyslogNg || kind.syncs_at_once(),
             Self::Start => !kind.syncs_at_once(),
             _ => true,
         }
@@ -166,6 +181,7 @@ impl Row {
             Self::Tcp64 | Self::Tcp512 | Self::Tcp4096 => &[Taken, TakenCpu, Busy, Disk, Delivered, DeliveredCpu, Lost],
             Self::Udp64 | Self::Udp512 | Self::Udp4096 => &[Taken, TakenCpu, Busy],
             Self::Relp => &[Delivered, DeliveredCpu, Lost],
+            Self::Synced => &[Delivered, Lost],
             Self::Start => &[First, Memory],
         }
     }
@@ -210,10 +226,11 @@ impl Quantity {
         }
     }
 
-    /// Whether the quantity says something about this forwarder: with a sync for each message too few are kept to
-    /// measure more than how they were taken.
-    pub(crate) fn suits(self, kind: Kind) -> bool {
-        matches!(self, Self::Taken | Self::TakenCpu | Self::Busy) || !kind.syncs_at_once()
+    /// Whether the quantity says something about this forwarder in this row: with a sync for each message too few are
+    /// kept to measure more than how they were taken, except where the row waits for them.
+    pub(crate) fn suits(self, row: Row, kind: Kind) -> bool {
+        let is_of_taking = matches!(self, Self::Taken | Self::TakenCpu | Self::Busy);
+        row.suits(kind) && (is_of_taking || row == Row::Synced || !kind.syncs_at_once())
     }
 
     /// Whether one forwarder may have a multiple of what another one has.

@@ -22,6 +22,8 @@ use crate::{
 
 /// Most bytes of one measurement, except of a backlog.
 const MOST: u64 = 1 << 30;
+/// Messages of a backlog that is synced: a forwarder may take about a minute to sync each of them.
+const SYNCED: u64 = 50_000;
 /// Longest time until the first message is delivered. A forwarder may wait for a while before it tries again.
 const FIRST: Duration = Duration::from_secs(60);
 /// Time without a message after which no more come.
@@ -68,19 +70,23 @@ impl Bench {
         subject.start();
         subject.until_ready();
         let found = if row == Row::Start { self.start(&mut subject) } else { self.pass(&mut subject, kind, row) };
-        found.into_iter().filter(|(it, _)| row.quantities().contains(it) && it.suits(kind)).collect()
+        found.into_iter().filter(|(it, _)| row.quantities().contains(it) && it.suits(row, kind)).collect()
     }
 
     /// Has messages taken while the sink is away, and delivered once it is there.
     fn pass(&self, subject: &mut Subject, kind: Kind, row: Row) -> Vec<(Quantity, f64)> {
         let Intake { sent, read, usage } = self.intake(subject, row);
         let wire = row.wire() as f64;
-        if kind.syncs_at_once() && !row.is_udp() {
+        if kind.syncs_at_once() && !row.is_udp() && row != Row::Synced {
             // What the forwarder has not read yet would take minutes.
             return taken(read as f64 / wire, usage);
         }
         until("all messages are read", || unread(subject.input()) == 0);
         let (messages, disk) = (sent as f64 / wire, subject.log_bytes() as f64);
+        if row == Row::Synced {
+            // All forwarders begin to deliver with the same promise.
+            rustix::fs::sync();
+        }
         let before = cpu_seconds(subject.id());
         let sink = Sink::start(subject.sink(), row);
         let heard = delivered(subject, &sink, sent / row.wire() as u64);
@@ -98,11 +104,13 @@ impl Bench {
         found
     }
 
-    /// Sends for a while. Datagrams that were sent are gone unless they are read, so those that wait count too.
+    /// Sends for a while, or until a backlog is there. Datagrams that were sent are gone unless they are read, so those
+    /// that wait count too.
     fn intake(&self, subject: &Subject, row: Row) -> Intake {
         let (port, processes) = (subject.input(), Processes { forwarder: vec![subject.id()], servers: Vec::new() });
         let meter = Meter::start(&processes);
-        let sent = load::send(row, port, Instant::now() + self.length, MOST);
+        let (length, most) = if row == Row::Synced { (FILL, SYNCED * row.wire() as u64) } else { (self.length, MOST) };
+        let sent = load::send(row, port, Instant::now() + length, most);
         if row.is_udp() {
             until("all datagrams are read", || unread(port) == 0);
         }

@@ -55,12 +55,14 @@ impl Results {
     fn verdict(&self, row: Row, quantity: Quantity) -> Option<(String, Option<bool>)> {
         match row.goal(quantity)? {
             Goal::Most(most) => {
-                let own = self.spread(Cell { row, quantity, kind: Kind::ALL[0] });
+                let is_judged = |kind: &Kind| matches!(kind, Kind::Portlane(_)) && quantity.suits(row, *kind);
+                let kind = Kind::ALL.into_iter().find(is_judged)?;
+                let own = self.spread(Cell { row, quantity, kind });
                 let unit = quantity.unit();
                 Some((format!("≤ {} {}", unit.show(most), unit.name()), own.map(|own| own.median <= most)))
             }
             Goal::Times(factors) => {
-                let suits = |kind| row.suits(kind) && quantity.suits(kind);
+                let suits = |kind| quantity.suits(row, kind);
                 let goals = PAIRS.into_iter().zip(factors).filter(|((own, other), _)| suits(*own) && suits(*other));
                 let (mut words, mut met) = (Vec::new(), Some(true));
                 for (pair, factor) in goals {
@@ -155,6 +157,20 @@ mod tests {
         assert_eq!(is_met(&both(4.0, 5.0)), Some(false));
         assert_eq!(is_met(&scene(&[(OWN, 0, 8.0), (RSYSLOG, 0, 4.0)])), None);
         assert_eq!(is_met(&scene(&[(OWN, 0, 8.0), (RSYSLOG, 0, 5.0)])), Some(false));
+    }
+
+    #[test]
+    fn delivery_of_a_synced_backlog_is_judged_by_those_that_sync_at_once() {
+        let mut results = Results::default();
+        let delivered =
+            [(Kind::Portlane(Syncs::AtOnce), 6.0), (Kind::Rsyslog(Syncs::AtOnce), 2.0), (Kind::SyslogNg, 5.0)];
+        for (kind, value) in delivered {
+            results.add(Cell { row: Row::Synced, quantity: Quantity::Delivered, kind }, 0, value);
+        }
+        let lost = Cell { row: Row::Synced, quantity: Quantity::Lost, kind: Kind::Portlane(Syncs::AtOnce) };
+        results.add(lost, 0, 0.0);
+        assert_eq!(results.verdict(Row::Synced, Quantity::Delivered), Some(("≥ 2".to_owned(), Some(true))));
+        assert_eq!(results.verdict(Row::Synced, Quantity::Lost).expect("a goal").1, Some(true));
     }
 
     #[test]
