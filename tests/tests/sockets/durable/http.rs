@@ -35,7 +35,7 @@ fn sink_at(address: SocketAddr, answer: impl Fn(&str) -> String + Send + Sync + 
 }
 
 /// The body of the next request. `None`: the connection has ended.
-fn posted(requests: &mut BufReader<TcpStream>) -> Option<String> {
+pub(super) fn posted(requests: &mut BufReader<TcpStream>) -> Option<String> {
     let mut length = 0_usize;
     loop {
         let mut line = String::new();

@@ -1,10 +1,12 @@
 //! `portlane run` is killed again and again (SIGKILL) while a client sends over RELP. An oracle at the sink knows what
 //! may come: no message that the client had an answer for is missing, none comes before one that was sent earlier, what
-//! the client sends again is within its window, and what the next program sends again is within that of the sink.
+//! the client sends again is within its window, and what the next program sends again is within that of the sink, which
+//! is one request over HTTP.
 
 use std::{
     collections::VecDeque,
-    env, io,
+    env,
+    io::{self, BufReader, Write as _},
     net::TcpStream,
     sync::{
         Arc, Mutex,
@@ -17,17 +19,22 @@ use std::{
 use harness::{Backend, Behaviour, Listener, connect, forward, free_port, send_relp, serve_relp, until};
 use tempfile::tempdir;
 
-use super::run;
+use super::{
+    http::{posted, status},
+    run,
+};
 
-/// Kills in the `pure` tier.
+/// Kills in the `pure` tier, with a sink over RELP.
 const KILLS: usize = 20;
+/// The same with a sink over HTTP.
+const KILLS_OVER_HTTP: usize = 6;
 /// The number of kills of a long run.
 const LONG: &str = "PORTLANE_KILLS";
 /// Messages that are answered between two kills, or edits, at least.
 pub(super) const BETWEEN: u64 = 50;
 /// Messages of the client without an answer.
 const WINDOW: u64 = 32;
-/// Messages of the program without an answer of the sink.
+/// Messages of the program without an answer of the sink: the window of RELP, or a request of HTTP.
 const SINK_WINDOW: usize = 128;
 
 /// What the sink may be sent.
@@ -93,22 +100,20 @@ const fn follows(before: u64, number: u64) -> bool {
     number <= before + 1 && number + WINDOW > before
 }
 
+/// The number of a message.
+fn number(text: &str) -> u64 {
+    text.trim_start_matches("message ").parse().expect("a number")
+}
+
 /// Answers every message, and asks the oracle.
 pub(super) fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
     let mut before = None;
     let take = |text: String| {
-        let number: u64 = text.trim_start_matches("message ").parse().expect("a number");
+        let number = number(&text);
         oracle.lock().expect("unpoisoned").take(before, number);
         before = Some(number);
     };
     serve_relp(stream, || true, take);
-}
-
-/// As [`serve`], one connection after the other: what a program sent that was killed is taken before what the next one
-/// sends.
-fn serve_in_turn(stream: TcpStream, oracle: &Mutex<Oracle>, turn: &Mutex<()>) {
-    let _turn = turn.lock().expect("unpoisoned");
-    serve(stream, oracle);
 }
 
 /// A client that sends numbered messages, and after a break those again that have no answer.
@@ -158,20 +163,54 @@ fn session(stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io
     send_relp(stream, window, first, message, |through| acknowledged.store(through + 1, Relaxed))
 }
 
-/// Twenty kills, or as many as `PORTLANE_KILLS` says.
+/// As [`serve`], over HTTP: each request has messages in lines.
+fn serve_http(stream: TcpStream, oracle: &Mutex<Oracle>) {
+    let (mut before, mut requests) = (None, BufReader::new(stream));
+    while let Some(body) = posted(&mut requests) {
+        for text in body.lines() {
+            let number = number(text);
+            oracle.lock().expect("unpoisoned").take(before, number);
+            before = Some(number);
+        }
+        // The program is killed in the middle of it.
+        if requests.get_mut().write_all(status(200, "").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// As many kills as `PORTLANE_KILLS` says, or this many.
+fn kills(few: usize) -> usize {
+    let long = env::var(LONG).ok().map(|number| number.parse::<usize>().expect("PORTLANE_KILLS is a number"));
+    long.unwrap_or(few)
+}
+
 #[test]
 fn every_message_that_was_answered_arrives_in_order_however_often_the_program_is_killed() {
-    let long = env::var(LONG).ok().map(|number| number.parse::<usize>().expect("PORTLANE_KILLS is a number"));
-    let kills = long.unwrap_or(KILLS);
+    survive(kills(KILLS), &format!("{{relp: {{windowMessages: {SINK_WINDOW}}}}}"), serve);
+}
+
+#[test]
+fn every_message_that_was_answered_arrives_over_http_and_no_more_than_a_request_comes_again_for_each_kill() {
+    let send = format!("{{http: {{format: Raw, batchMessages: {SINK_WINDOW}, lingerMillis: 0}}}}");
+    survive(kills(KILLS_OVER_HTTP), &send, serve_http);
+}
+
+/// Kills the program so often. `send` says how it sends messages to its sink, and `serve` takes those of a connection.
+fn survive(kills: usize, send: &str, serve: fn(TcpStream, &Mutex<Oracle>)) {
     let (port, health, data) = (free_port(), free_port(), tempdir().expect("a folder"));
     let (oracle, turn) = (Arc::new(Mutex::new(Oracle::of_turns())), Mutex::new(()));
     let asked = oracle.clone();
-    let sink = move |stream: TcpStream| serve_in_turn(stream, &asked, &turn);
+    // What a program sent that was killed is taken before what the next one sends.
+    let sink = move |stream: TcpStream| {
+        let _turn = turn.lock().expect("unpoisoned");
+        serve(stream, &asked);
+    };
     let sink = Backend::start(Behaviour::Run(Arc::new(sink)));
     // A client that is quicker than the sink waits, and nothing is dropped.
     let durable = format!(
         "durable: {{framing: Relp, syncMillis: 0, whenFull: Block, store: {{disk: {{maxBytes: 16777216}}}}, \
-         send: {{relp: {{windowMessages: {SINK_WINDOW}}}}}}}"
+         send: {send}}}"
     );
     let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(&durable)]);
     let arrived = || oracle.lock().expect("unpoisoned").next;
