@@ -54,7 +54,7 @@ pub enum Denial {
     Metadata,
     /// A port of kubelets.
     Kubelet,
-    /// A node of the fleet, or the API server.
+    /// A node of the fleet, the API server, or an address that the operator protects.
     Cluster,
     /// Outside the networks that the gateway allows.
     Outside,
@@ -102,8 +102,8 @@ impl fmt::Display for Denial {
                  address itself (as a /32 or /128)"
             }
             Self::Cluster => {
-                "the address is a node of the gateway or the API server, which a gateway uses only if \
-                 allowedForwards.addressCIDRs names the address itself (as a /32 or /128)"
+                "the address is a node of the gateway, the API server or in the operator's protectedCIDRs, which a \
+                 gateway uses only if allowedForwards.addressCIDRs names the address itself (as a /32 or /128)"
             }
             Self::Outside => "the address is outside the gateway's allowedForwards.addressCIDRs",
             Self::Loop => {
@@ -162,6 +162,12 @@ impl Destinations {
         let is_in = |ip: IpAddr| self.cidrs.iter().any(|net| holds(net, ip));
         is_in(ip) || nat64(ip).is_some_and(|inner| is_in(inner.into()))
     }
+}
+
+/// Whether one of the networks contains the address in one of its forms.
+#[must_use]
+pub fn is_within(networks: &[IpNet], ip: IpAddr) -> bool {
+    forms(ip).any(|form| networks.iter().any(|net| holds(net, form)))
 }
 
 /// Whether a network contains an address in canonical form. A network of mapped addresses stands for the IPv4 network.

@@ -60,7 +60,7 @@ pub use change::{Assembler, Change, ChangeError, Named};
 pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
-pub use destinations::{Denial, Destinations, forms};
+pub use destinations::{Denial, Destinations, forms, is_within};
 pub use durable::{
     Durable, Enrich, Framing, HttpFormat, Oversize, SIDECAR_STREAM, STREAM_SERVER, Sink, SinkFraming, Store, WhenFull,
     stream_name,
@@ -87,7 +87,7 @@ pub use signing::{
 pub use stream::{
     Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, SERVICE, ToProxy, Trust,
 };
-pub use surroundings::{FLEET, FRONTS, PROTECTED, Surroundings};
+pub use surroundings::{FLEET, FRONTS, PROTECTED, PROTECTED_NETWORKS, RESERVED, Surroundings, entry_of};
 pub use transport::Transport;
 
 /// Contract version of this build.

@@ -10,7 +10,9 @@ use std::{
     ops::RangeInclusive,
 };
 
-use crate::{EndpointSet, forms};
+use ipnet::IpNet;
+
+use crate::{EndpointSet, forms, is_within};
 
 /// Name of the endpoint set with the pods of the proxy's own fleet. Port 0 stands for every port on which the proxies
 /// listen.
@@ -20,6 +22,23 @@ pub const FRONTS: &str = "fronts";
 /// Name of the endpoint set with nodes and the API server, to which `address` targets may not lead unless the gateway
 /// names them. Port 0 stands for every port.
 pub const PROTECTED: &str = "protected";
+/// Name of the endpoint set with the networks that the operator protects like the addresses of [`PROTECTED`]. The port
+/// of an entry is the length of the prefix: see [`entry_of`].
+pub const PROTECTED_NETWORKS: &str = "protected-networks";
+/// Every reserved name.
+pub const RESERVED: [&str; 4] = [FLEET, FRONTS, PROTECTED, PROTECTED_NETWORKS];
+
+/// The entry of a network in the set [`PROTECTED_NETWORKS`].
+#[must_use]
+pub fn entry_of(network: &IpNet) -> SocketAddr {
+    SocketAddr::new(network.network(), network.prefix_len().into())
+}
+
+/// The network of an entry. An entry without a valid prefix, which no operator sends, still protects its address.
+fn network_of(entry: SocketAddr) -> IpNet {
+    let network = u8::try_from(entry.port()).ok().and_then(|prefix| IpNet::new(entry.ip(), prefix).ok());
+    network.unwrap_or_else(|| entry.ip().into())
+}
 
 /// The reserved endpoint sets of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +47,7 @@ pub struct Surroundings {
     /// Pods, and the Services in front of them.
     fleet: BTreeSet<SocketAddr>,
     protected: BTreeSet<SocketAddr>,
+    protected_networks: Vec<IpNet>,
 }
 
 impl Surroundings {
@@ -39,6 +59,7 @@ impl Surroundings {
             pods: set(FLEET).map(|address| address.ip()).collect(),
             fleet: set(FLEET).chain(set(FRONTS)).collect(),
             protected: set(PROTECTED).collect(),
+            protected_networks: set(PROTECTED_NETWORKS).map(network_of).collect(),
         }
     }
 
@@ -54,10 +75,11 @@ impl Surroundings {
         !self.fleet.is_empty() && forms(ip).any(has_port)
     }
 
-    /// Whether one of these ports of an address is a node's or the API server's.
+    /// Whether one of these ports of an address is a node's or the API server's, or the operator protects the address.
     #[must_use]
     pub fn protects(&self, ip: IpAddr, ports: &RangeInclusive<u16>) -> bool {
         forms(ip).any(|ip| is_at(&self.protected, ip, ports) || is_whole(&self.protected, ip))
+            || is_within(&self.protected_networks, ip)
     }
 }
 
@@ -80,6 +102,10 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn networks(texts: &[&str]) -> EndpointSet {
+        texts.iter().map(|text| entry_of(&text.parse().expect("a network"))).collect()
+    }
+
     fn surroundings() -> Surroundings {
         let set = |texts: &[&str]| -> EndpointSet {
             texts.iter().map(|text| text.parse::<SocketAddr>().expect("an address")).collect()
@@ -88,6 +114,7 @@ mod tests {
             (FLEET.to_owned(), set(&["10.0.0.1:0", "[2001:db8::1]:0"])),
             (FRONTS.to_owned(), set(&["10.96.0.9:0", "10.96.0.10:80"])),
             (PROTECTED.to_owned(), set(&["192.0.2.5:0", "192.0.2.6:6443"])),
+            (PROTECTED_NETWORKS.to_owned(), networks(&["203.0.113.8/29", "2001:db8:9::/48"])),
             ("shop/pg:5432/TCP".to_owned(), set(&["10.0.0.7:5432"])),
         ]))
     }
@@ -121,5 +148,28 @@ mod tests {
         assert!(around.protects(ip("192.0.2.5"), &(1..=1)) && around.protects(ip("64:ff9b::192.0.2.5"), &(1..=1)));
         assert!(around.protects(ip("192.0.2.6"), &(6443..=6443)) && around.protects(ip("192.0.2.6"), &(6000..=7000)));
         assert!(!around.protects(ip("192.0.2.6"), &(443..=443)) && !around.protects(ip("10.0.0.1"), &(1..=1)));
+    }
+
+    #[test]
+    fn networks_of_the_operator_are_protected_at_every_port_in_every_form_and_nothing_beside_them_is() {
+        let around = surroundings();
+        let protects = |text: &str| [1, u16::MAX].map(|port| around.protects(ip(text), &(port..=port)));
+        for text in ["203.0.113.8", "203.0.113.15", "::ffff:203.0.113.9", "64:ff9b::203.0.113.9", "2001:db8:9:ff::1"] {
+            assert_eq!(protects(text), [true, true], "{text}");
+        }
+        for text in ["203.0.113.7", "203.0.113.16", "2001:db8:a::1"] {
+            assert_eq!(protects(text), [false, false], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_keeps_its_prefix_on_the_way_and_a_prefix_that_is_none_still_protects_the_address() {
+        for text in ["0.0.0.0/0", "203.0.113.8/32", "2001:db8::/128", "::/0"] {
+            let network: IpNet = text.parse().expect("a network");
+            assert_eq!(network_of(entry_of(&network)), network);
+        }
+        for (text, network) in [("203.0.113.8:33", "203.0.113.8/32"), ("[2001:db8::1]:443", "2001:db8::1/128")] {
+            assert_eq!(network_of(text.parse().expect("an entry")), network.parse::<IpNet>().expect("a network"));
+        }
     }
 }

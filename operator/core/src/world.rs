@@ -16,6 +16,7 @@ pub mod followers;
 pub mod guarded;
 pub mod managed_fields;
 pub mod objects;
+pub mod protected;
 pub mod proxy_id;
 pub mod reach;
 pub mod read;
@@ -34,7 +35,7 @@ use crds::{ForwardGateway, PortForward, Protocol};
 use proxy_api::{Endpoint, Origin, OriginKind, Transport};
 use serde::{Deserialize, Serialize, Serializer};
 
-use self::{agents::Agents, reach::Reach};
+use self::{agents::Agents, protected::ProtectedNetworks, reach::Reach};
 use crate::names::API_SERVER;
 
 /// Namespace and name of an object.
@@ -116,6 +117,8 @@ pub struct World {
     pub api_server: BTreeSet<SocketAddr>,
     /// The addresses at which the Service of the API server listens.
     pub api_service: BTreeSet<SocketAddr>,
+    /// Networks that the installation protects like the API server.
+    pub protected: ProtectedNetworks,
     /// Pods that may have a sidecar.
     pub pods: BTreeMap<ObjectKey, Pod>,
     /// Labels by namespace.

@@ -8,10 +8,10 @@ mod running;
 mod sets;
 mod tunnel;
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
+use std::{collections::BTreeMap, fmt::Display, net::IpAddr, ops::RangeInclusive};
 
 use crds::ForwardGateway;
-use proxy_api::{Backend, Bind, Destinations, EndpointSet, Origin, Target};
+use proxy_api::{Backend, Bind, Denial, Destinations, EndpointSet, Origin, Target};
 
 use crate::{
     translate::{
@@ -149,7 +149,7 @@ impl<'a> Scope<'a> {
         match host.parse::<IpAddr>() {
             Ok(ip) => {
                 let mut ports = contacts.ports(port);
-                if let Some(denial) = ports.find_map(|ports| self.destinations.refuses(ip, &ports)) {
+                if let Some(denial) = ports.find_map(|ports| self.refuses(ip, &ports)) {
                     return Err(refused(&denial));
                 }
             }
@@ -168,6 +168,14 @@ impl<'a> Scope<'a> {
             Err(_) => {}
         }
         Ok(Target::Address { host: named, port })
+    }
+
+    /// Why a named address is refused at these ports, as far as that depends on settings. Proxies also refuse addresses
+    /// that the cluster tells, such as those of nodes.
+    fn refuses(&self, ip: IpAddr, ports: &RangeInclusive<u16>) -> Option<Denial> {
+        let Destinations { refuse_local: is_gateway, .. } = &self.destinations;
+        let is_protected = || *is_gateway && self.world.protected.contains(ip) && !self.destinations.names(ip);
+        self.destinations.refuses(ip, ports).or_else(|| is_protected().then_some(Denial::Cluster))
     }
 
     fn permit(&self, service: &ObjectKey) -> Result<(), Condition> {
@@ -253,7 +261,7 @@ impl<'a> Scope<'a> {
                 (Some(gateway), _) if self.destinations.cidrs.is_empty() => closed(gateway),
                 (Some(_), _) | (None, Some(_)) => {
                     let mut ports = contacts.ports(address.port());
-                    ports.find_map(|ports| self.destinations.refuses(address.ip(), &ports))?.to_string()
+                    ports.find_map(|ports| self.refuses(address.ip(), &ports))?.to_string()
                 }
                 (None, None) => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED};
+use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED, PROTECTED_NETWORKS, entry_of};
 
 use crate::world::{ObjectKey, World, changes::Changes, reach::Reach};
 
@@ -42,5 +42,11 @@ pub(crate) fn sets(world: &World, gateway: &ObjectKey) -> BTreeMap<String, Endpo
     let set = |name: &str, all: BTreeSet<SocketAddr>| -> (String, EndpointSet) {
         (name.to_owned(), all.into_iter().take(MOST_ADDRESSES).collect())
     };
-    BTreeMap::from([set(FLEET, pods), set(FRONTS, fronts), set(PROTECTED, protected)])
+    let networks = world.protected.networks().map(entry_of).collect();
+    BTreeMap::from([
+        set(FLEET, pods),
+        set(FRONTS, fronts),
+        set(PROTECTED, protected),
+        set(PROTECTED_NETWORKS, networks),
+    ])
 }

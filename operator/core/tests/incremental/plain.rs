@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::{Group, Outcome, Translation, Translator};
-use proxy_api::{Configuration, FLEET, FRONTS, PROTECTED, Target};
+use proxy_api::{Configuration, RESERVED, Target};
 
 /// The configurations of the present translation without the listeners that run only in their last good version, and
 /// those of a translation of the whole world. If there are such listeners, both lack the sidecars of gateways: agents
@@ -40,7 +40,7 @@ fn plain(configuration: &Configuration, translator: &Translator) -> Configuratio
         })
         .collect();
     let used: BTreeSet<String> = used.into_iter().cloned().collect();
-    let is_reserved = |name: &str| [FLEET, FRONTS, PROTECTED].contains(&name);
+    let is_reserved = |name: &str| RESERVED.contains(&name);
     plain.endpoints.retain(|name, _| used.contains(name) || is_reserved(name));
     plain.agents.retain(|uid, agent| agent.gateway.is_none() || used.contains(uid));
     plain

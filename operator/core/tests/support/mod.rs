@@ -27,6 +27,8 @@ struct WorldDocument {
     #[serde(default)]
     api_server: BTreeSet<SocketAddr>,
     #[serde(default)]
+    protected: String,
+    #[serde(default)]
     pods: BTreeMap<String, Pod>,
     #[serde(default)]
     sidecar_pods: BTreeMap<String, SidecarPod>,
@@ -99,6 +101,7 @@ fn fill(world: &mut World, document: WorldDocument) {
     world.podless = document.podless.into_iter().map(|(name, ips)| (key(&name), ips)).collect();
     world.reach = document.reach.into_iter().map(|(name, reach)| (key(&name), reach)).collect();
     world.api_server = document.api_server;
+    world.protected = document.protected.parse().expect("networks");
     world.pods = document.pods.into_iter().map(|(name, pod)| (key(&name), pod)).collect();
     world.sidecar_pods = document.sidecar_pods.into_iter().map(|(name, pod)| (key(&name), pod)).collect();
     world.namespaces = document.namespaces;

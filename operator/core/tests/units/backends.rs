@@ -178,6 +178,13 @@ fn a_grant_counts_only_for_the_kind_that_it_names() {
 }
 
 #[test]
+fn a_sidecar_may_use_an_address_that_the_operator_protects_from_gateways() {
+    let mut world = sidecars(&[("a", &tcp("80", "{address: {host: 203.0.113.7, port: 6443}}"))]);
+    world.protected = "203.0.113.7/32".parse().expect("networks");
+    assert_eq!(reason(&world), "ResolvedRefs");
+}
+
+#[test]
 fn backends_are_named_as_a_person_would_name_them() {
     let backends = "{service: {name: pg, port: 1}}, {service: {name: pg, namespace: data, port: 2}}, \
                     {address: {host: '2001:db8::1', port: 3}}, {address: {host: h.example, port: 4}}, {local: {port: 5}}";

@@ -292,6 +292,39 @@ fn proxies_are_told_the_api_server_by_its_service_and_by_the_operators_own_envir
 }
 
 #[test]
+fn addresses_that_the_operator_protects_are_refused_on_a_gateway_unless_it_names_them() {
+    let text = "kind: World\nprotected: '203.0.113.0/24,2001:db8:9::/48'\nservices: {infra/api: {cluster: [{protocol: \
+                TCP, port: 1, endpoints: ['10.1.0.9:1', '203.0.113.7:1']}]}}\npodless: {infra/api: [203.0.113.7]}\n"
+        .to_owned()
+        + EDGE
+        + &forward("infra", "plain", 80, "{address: {host: 203.0.113.7, port: 6443}}")
+        + &forward("infra", "wrapped", 81, "{address: {host: '64:ff9b::cb00:7107', port: 1}}")
+        + &forward("infra", "podless", 82, "{service: {name: api, port: 1}}")
+        + &forward("infra", "name", 83, "{address: {host: api.example.com, port: 6443}}")
+        + &forward("infra", "beside", 84, "{address: {host: 203.0.112.7, port: 6443}}");
+    let mut followed = Followed::new(&text);
+    let reasons =
+        |followed: &Followed| ["plain", "wrapped", "podless", "name", "beside"].map(|it| followed.reason("infra", it));
+    let (refused, used) = ("AddressNotAllowed", "ResolvedRefs");
+    assert_eq!(reasons(&followed), [refused, refused, refused, used, used]);
+    assert_eq!(
+        followed.endpoints("protected-networks"),
+        ["203.0.113.0:24", "[2001:db8:9::]:48"],
+        "proxies check what names resolve to"
+    );
+    assert_eq!(followed.endpoints("infra/api:1/TCP@infra/edge!"), ["10.1.0.9:1"]);
+    followed.allow(&["203.0.112.0/23"]);
+    assert_eq!(reasons(&followed), [refused, refused, refused, used, used], "a network does not name an address");
+    followed.allow(&["203.0.112.0/23", "203.0.113.7/32"]);
+    assert_eq!(reasons(&followed), [used; 5]);
+    assert_eq!(followed.endpoints("infra/api:1/TCP@infra/edge!").len(), 2);
+    let why = "a node of the gateway, the API server or in the operator's protectedCIDRs";
+    followed.allow(&[]);
+    let verdict = followed.translator.verdict(&Origin::port_forward("infra", "plain")).expect("a verdict");
+    assert!(verdict.resolved_refs.message.contains(why), "{}", verdict.resolved_refs.message);
+}
+
+#[test]
 fn proxies_are_told_where_the_service_of_the_api_server_listens_whatever_the_environment_says() {
     let mut scene = Scene::new();
     scene.see(gateway(&json!({})));

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use proxy_api::{Bind, Configuration, FLEET, FRONTS, Listener, ListenerId, Named, Offer, PROTECTED, SocketKey};
+use proxy_api::{Bind, Configuration, Listener, ListenerId, Named, Offer, RESERVED, SocketKey};
 
 use crate::core::changes::{
     diff::{Desired, Running, Settled},
@@ -110,7 +110,7 @@ fn sets(before: &Sets, next: &Sets, named: Option<&Named>) -> Option<BTreeSet<St
         None if before == next => BTreeSet::new(),
         None => touched::differing(before, next),
     };
-    let is_around = [FLEET, FRONTS, PROTECTED].iter().any(|name| differ.contains(name));
+    let is_around = RESERVED.iter().any(|name| differ.contains(name));
     (!is_around).then(|| differ.into_iter().map(str::to_owned).collect())
 }
 
@@ -250,7 +250,7 @@ mod tests {
         assert!(!is_in_place(&running, &gone));
         gone.listeners.insert(id(6), listener(1, &[], "b"));
         assert!(!is_in_place(&running, &gone), "as many as before, of another name");
-        for around in [FLEET, FRONTS, PROTECTED] {
+        for around in RESERVED {
             let mut next = configuration();
             next.endpoints.insert(around.to_owned(), set(1));
             assert!(!is_in_place(&running, &next), "{around} concerns the targets of all");

@@ -8,9 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{
-    Configuration, EndpointSet, FLEET, FRONTS, Listener, ListenerId, PROTECTED, SocketKey, Target, Transport,
-};
+use proxy_api::{Configuration, EndpointSet, Listener, ListenerId, RESERVED, SocketKey, Target, Transport};
 
 use crate::core::changes::diff::Running;
 
@@ -40,7 +38,7 @@ impl Touched {
         };
         let sockets = next.sockets.iter().filter(|(key, ids)| !is_as_before(key, ids)).map(|(key, _)| *key).collect();
         let sets_changed = differing(sets_before, sets);
-        let surroundings = [FLEET, FRONTS, PROTECTED].iter().any(|name| sets_changed.contains(name));
+        let surroundings = RESERVED.iter().any(|name| sets_changed.contains(name));
         let targets = if surroundings {
             next.listeners.keys().cloned().collect()
         } else {

@@ -159,14 +159,17 @@ fn the_system_is_not_asked_again_whether_an_address_is_its_own() {
 }
 
 #[test]
-fn nodes_are_no_targets_unless_the_gateway_names_them() {
+fn nodes_and_addresses_that_the_operator_protects_are_no_targets_unless_the_gateway_names_them() {
     let (names, sockets) = (Names::without_receiver(), BTreeMap::new());
-    let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.5:0"]))]);
+    let endpoints = BTreeMap::from([
+        ("protected".to_owned(), set(&["192.0.2.5:0"])),
+        ("protected-networks".to_owned(), set(&["203.0.113.0:24"])),
+    ]);
     let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
     let sources = of(&endpoints, &sockets, &names, (&around, &own));
-    let refused = |cidrs: &[&str]| -> Vec<Denial> {
+    let refused = |host: &str, cidrs: &[&str]| -> Vec<Denial> {
         let template = (*listener(1, "b")).clone();
-        let target = Target::Address { host: "192.0.2.5".to_owned(), port: 80 };
+        let target = Target::Address { host: host.to_owned(), port: 80 };
         let backends = vec![Backend { target, ..template.backends[0].clone() }];
         let cidrs = cidrs.iter().map(|cidr| cidr.parse().expect("a network")).collect();
         let destinations = Destinations { refuse_local: true, cidrs };
@@ -174,9 +177,13 @@ fn nodes_are_no_targets_unless_the_gateway_names_them() {
         let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
         sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
     };
-    assert_eq!(refused(&[]), [Denial::Cluster]);
-    assert_eq!(refused(&["192.0.2.0/24"]), [Denial::Cluster]);
-    assert!(refused(&["192.0.2.5/32"]).is_empty());
+    for (host, around, itself) in
+        [("192.0.2.5", "192.0.2.0/24", "192.0.2.5/32"), ("203.0.113.7", "203.0.113.0/24", "203.0.113.7/32")]
+    {
+        assert_eq!(refused(host, &[]), [Denial::Cluster], "{host}");
+        assert_eq!(refused(host, &[around]), [Denial::Cluster], "{host}");
+        assert!(refused(host, &[itself]).is_empty(), "{host}");
+    }
 }
 
 #[test]
