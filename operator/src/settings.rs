@@ -16,7 +16,7 @@ use operator_core::{
         tuning::Resources,
     },
     notices::Format,
-    world::{class, rights::FleetNamespaces},
+    world::{class, protected::ProtectedNetworks, rights::FleetNamespaces},
 };
 use proxy_api::doors::StreamPort;
 
@@ -53,6 +53,10 @@ pub struct Settings {
     /// Let forwards of every namespace use every Service, without ReferenceGrants.
     #[arg(long, env = "PORTLANE_ALLOW_ALL_SERVICES", default_value_t = false, action = clap::ArgAction::Set)]
     pub allow_all_services: bool,
+    /// Networks that no gateway may connect to as addresses, separated by commas, such as further addresses of the API
+    /// server. A gateway may use an address that its addressCIDRs names as a /32 or /128. At most 256.
+    #[arg(long, value_name = "CIDRS", env = "PORTLANE_PROTECTED_CIDRS", default_value = "")]
+    pub protected_cidrs: ProtectedNetworks,
     /// Listen address for the streams of proxies. `[::]`, here and below, accepts IPv6 and IPv4; without IPv6 on the
     /// host it becomes 0.0.0.0.
     #[arg(long, env = "PORTLANE_STREAM_ADDRESS", default_value = "[::]:9443")]

@@ -41,6 +41,10 @@
 {{- end }}
 - name: PORTLANE_ALLOW_ALL_SERVICES
   value: {{ .Values.allowAllServices | quote }}
+{{- with .Values.protectedCIDRs }}
+- name: PORTLANE_PROTECTED_CIDRS
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: PORTLANE_DELETION_COST
   value: {{ .Values.deletionCost.enabled | quote }}
 - name: PORTLANE_FLEET_NAMESPACES

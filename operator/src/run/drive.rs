@@ -65,6 +65,7 @@ pub(super) fn start(
         // A sidecar serves its admin API on a Unix socket, so only gateways reserve a port for it.
         reserved_in_gateways: BTreeMap::from([(ADMIN_PORT, "admin".to_owned())]),
         api_server: api_server().into_iter().collect(),
+        protected: settings.protected_cidrs.clone(),
         ..World::default()
     };
     let cache = Cache::new(world, sources).bounded(settings.max_objects).of_class(&settings.controller_class);

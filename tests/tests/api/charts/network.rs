@@ -1,4 +1,4 @@
-//! Who may connect to the operator and to fleets, by the chart.
+//! Who may connect to the operator and to fleets, and to which addresses fleets do not connect, by the chart.
 
 use super::values::Case;
 
@@ -43,6 +43,10 @@ pub(super) const NETWORK: &[Case] = &[
             ),
         ],
     ),
+    (
+        "{protectedCIDRs: [203.0.113.10/32, '2001:db8:100::/48']}",
+        &[(OPERATOR, "/env/PORTLANE_PROTECTED_CIDRS", "['203.0.113.10/32,2001:db8:100::/48']")],
+    ),
     // Who may connect where the values name nobody: streams and scrapes have peers, requests of the API server have none.
     // Kubelet uses no port.
     (
@@ -65,6 +69,7 @@ pub(super) const NETWORK: &[Case] = &[
                 "/spec/template/spec/containers/0/readinessProbe/exec/command",
                 "[/portlane-operator, probe, ready]",
             ),
+            (OPERATOR, "/env/PORTLANE_PROTECTED_CIDRS", "null"),
         ],
     ),
     // A peer without a selector is everybody, for which the operator leaves `from` out: the API server refuses such a peer.

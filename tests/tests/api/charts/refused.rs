@@ -124,6 +124,7 @@ const WRONG_TYPES: &[(&str, &str)] = &[
     ("{nameOverride: Portlane}", "/nameOverride"),
     ("{watchNamespaces: shop}", "/watchNamespaces"),
     ("{watchNamespaces: [shop, shop]}", "/watchNamespaces"),
+    ("{protectedCIDRs: [203.0.113.10]}", "/protectedCIDRs/0"),
     ("{injection: {failurePolicy: Maybe}}", "/injection/failurePolicy"),
     ("{hostnetwork: true}", "'hostnetwork' not allowed"),
     ("{portlane: {replicas: 1}}", "'portlane' not allowed"),

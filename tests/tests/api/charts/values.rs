@@ -289,11 +289,11 @@ const YOUNGER: &str = "{monitoring: null, global: null, nameOverride: null, full
                        {registry: null, digest: null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: \
                        {failurePolicy: null, timeoutSeconds: null, excludedNamespaces: null, annotations: null}, \
                        networkPolicy: {operator: {apiServerFrom: null}}, gateways: {podTemplate: null}, tunnels: null, \
-                       ports: null, claims: null, claimsPolicy: null, secretsPolicy: null, hostNetwork: null, \
-                       dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, podDisruptionBudget: null, \
-                       extraArgs: null, extraEnv: null, extraVolumes: null, extraVolumeMounts: null, openshift: null, \
-                       podSecurityContext: null, securityContext: null, annotations: null, podLabels: null, \
-                       updateStrategy: null, topologySpreadConstraints: null}";
+                       protectedCIDRs: null, ports: null, claims: null, claimsPolicy: null, secretsPolicy: null, \
+                       hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
+                       podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
+                       extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
+                       annotations: null, podLabels: null, updateStrategy: null, topologySpreadConstraints: null}";
 
 /// The objects of a render by `KIND/NAME`. A Deployment also has `env`: the values of each variable of its container.
 fn objects(manifests: &str) -> BTreeMap<String, Value> {
