@@ -35,8 +35,8 @@ pub struct AllowedAgents {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceScope>,
     /// Maximum number of instances of all agents of one namespace, as the sum of their `maxInstances`, 1 to 1024. The
-    /// oldest agents come first, and one that exceeds the number is not accepted. Absent: as many as `maxAgents`
-    /// permits.
+    /// oldest agents come first, and one that exceeds the number is not accepted. Absent: half of `maxAgents` for each
+    /// namespace other than the gateway's own, which has no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_instances_per_namespace: Option<u32>,

@@ -98,7 +98,8 @@ fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
     let left_out = (facts.left_out > 0).then(|| {
         format!(
             "{} pod(s) with sidecars of its forwards have no connection to it: an agent connects to the {MOST_OF_AGENT} \
-             oldest pods, and to fewer if its gateway is full; place these forwards on ForwardGateway {gateway}",
+             oldest pods, and to fewer if its gateway is full or its namespace has its share there; place these \
+             forwards on ForwardGateway {gateway}",
             facts.left_out
         )
     });

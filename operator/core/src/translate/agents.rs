@@ -15,7 +15,11 @@ use crate::{
         sidecars,
         validate::{Destination, Placement, ValidForward, ValidListener, host_port},
     },
-    world::{ObjectKey, World, agents::gateway_of, changes::Changes},
+    world::{
+        ObjectKey, World,
+        agents::{gateway_of, max_instances},
+        changes::Changes,
+    },
 };
 
 pub(crate) use self::admissions::Admissions;
@@ -120,10 +124,6 @@ fn contract(key: &ObjectKey, agent: &ForwardAgent) -> Agent {
         enrolment: None,
         gateway: None,
     }
-}
-
-fn max_instances(agent: &ForwardAgent) -> u32 {
-    agent.spec.max_instances.unwrap_or(4)
 }
 
 fn entries(agent: &ForwardAgent) -> Vec<String> {

@@ -10,11 +10,33 @@ use crate::world::ObjectKey;
 /// and its name.
 type Seat = (bool, Option<i128>, ObjectKey);
 
+/// Instances at one proxy of a gateway without `spec.tunnels.maxAgents`.
+const DEFAULT_MAX_AGENTS: u32 = 1024;
+/// Part of these instances that a namespace has if the gateway sets no number for it: a half, rounded up.
+const PART_OF_INSTANCES: u32 = 2;
+
 /// All agents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Agents {
     all: BTreeMap<ObjectKey, ForwardAgent>,
-    by_gateway: BTreeMap<ObjectKey, BTreeSet<Seat>>,
+    by_gateway: BTreeMap<ObjectKey, Naming>,
+}
+
+/// The agents that name one gateway.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Naming {
+    seats: BTreeSet<Seat>,
+    /// Their maximums of instances, added up for each namespace.
+    instances: BTreeMap<String, u64>,
+}
+
+/// The maximum of instances that the agents of one namespace may have together at a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The number.
+    pub most: u32,
+    /// Whether the gateway sets no number, so that this is a part of all instances.
+    pub is_default: bool,
 }
 
 /// The gateway that an agent names.
@@ -25,11 +47,21 @@ pub fn gateway_of(key: &ObjectKey, agent: &ForwardAgent) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace.clone(), gateway.name.clone()))
 }
 
-/// The maximum of instances that the agents of one namespace may have together at a gateway. Absent if the gateway sets
-/// no such bound.
+/// The share of a namespace at a gateway. `None` for the gateway's own namespace if the gateway sets no number, and for
+/// a gateway without tunnels.
 #[must_use]
-pub fn share_of(gateway: &ForwardGateway) -> Option<u32> {
-    gateway.spec.tunnels.as_ref()?.allowed_agents.as_ref()?.max_instances_per_namespace
+pub fn share_of(key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> Option<Share> {
+    let tunnels = gateway.spec.tunnels.as_ref()?;
+    if let Some(most) = tunnels.allowed_agents.as_ref().and_then(|allowed| allowed.max_instances_per_namespace) {
+        return Some(Share { most, is_default: false });
+    }
+    let most = tunnels.max_agents.unwrap_or(DEFAULT_MAX_AGENTS).div_ceil(PART_OF_INSTANCES);
+    (key.namespace != namespace).then_some(Share { most, is_default: true })
+}
+
+/// The maximum of instances of an agent.
+pub(crate) fn max_instances(agent: &ForwardAgent) -> u32 {
+    agent.spec.max_instances.unwrap_or(4)
 }
 
 fn seat(key: &ObjectKey, agent: &ForwardAgent) -> Seat {
@@ -42,7 +74,9 @@ impl Agents {
     pub fn insert(&mut self, key: ObjectKey, agent: ForwardAgent) {
         self.remove(&key);
         if let Some(gateway) = gateway_of(&key, &agent) {
-            self.by_gateway.entry(gateway).or_default().insert(seat(&key, &agent));
+            let naming = self.by_gateway.entry(gateway).or_default();
+            naming.seats.insert(seat(&key, &agent));
+            *naming.instances.entry(key.namespace.clone()).or_default() += u64::from(max_instances(&agent));
         }
         self.all.insert(key, agent);
     }
@@ -51,11 +85,16 @@ impl Agents {
     pub fn remove(&mut self, key: &ObjectKey) {
         let Some(agent) = self.all.remove(key) else { return };
         let Some(gateway) = gateway_of(key, &agent) else { return };
-        if let Some(seats) = self.by_gateway.get_mut(&gateway) {
-            seats.remove(&seat(key, &agent));
-            if seats.is_empty() {
-                self.by_gateway.remove(&gateway);
+        let Some(naming) = self.by_gateway.get_mut(&gateway) else { return };
+        naming.seats.remove(&seat(key, &agent));
+        if let Some(instances) = naming.instances.get_mut(&key.namespace) {
+            *instances = instances.saturating_sub(u64::from(max_instances(&agent)));
+            if *instances == 0 {
+                naming.instances.remove(&key.namespace);
             }
+        }
+        if naming.seats.is_empty() {
+            self.by_gateway.remove(&gateway);
         }
     }
 
@@ -78,13 +117,28 @@ impl Agents {
 
     /// The agents that name a gateway, the oldest first.
     pub fn of_gateway(&self, gateway: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
-        self.by_gateway.get(gateway).into_iter().flatten().map(|(_, _, key)| key)
+        self.by_gateway.get(gateway).into_iter().flat_map(|naming| &naming.seats).map(|(_, _, key)| key)
     }
 
     /// Number of agents that name a gateway.
     #[must_use]
     pub fn count_of(&self, gateway: &ObjectKey) -> usize {
-        self.by_gateway.get(gateway).map_or(0, BTreeSet::len)
+        self.by_gateway.get(gateway).map_or(0, |naming| naming.seats.len())
+    }
+
+    /// Whether the agents of a namespace ask a gateway for more instances than the namespace may have there.
+    #[must_use]
+    pub fn exceed_share(&self, key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> bool {
+        let asked = self.by_gateway.get(key).and_then(|naming| naming.instances.get(namespace));
+        let share = share_of(key, gateway, namespace);
+        asked.zip(share).is_some_and(|(asked, share)| *asked > u64::from(share.most))
+    }
+
+    /// Whether the agents of any namespace do.
+    #[must_use]
+    pub fn exceed_a_share(&self, key: &ObjectKey, gateway: &ForwardGateway) -> bool {
+        let mut namespaces = self.by_gateway.get(key).into_iter().flat_map(|naming| naming.instances.keys());
+        namespaces.any(|namespace| self.exceed_share(key, gateway, namespace))
     }
 }
 
@@ -136,5 +190,59 @@ mod tests {
         assert_eq!((agents.count_of(&key("edge")), agents.count_of(&key("none"))), (2, 0));
         assert_eq!(agents.in_namespace("ns").count(), 3);
         assert_eq!(agents.in_namespace("n").count(), 0);
+    }
+
+    fn gateway(tunnels: &serde_json::Value) -> ForwardGateway {
+        serde_json::from_value(json!({"metadata": {"name": "edge"}, "spec": {"tunnels": tunnels}})).expect("a gateway")
+    }
+
+    #[test]
+    fn without_a_number_another_namespace_has_a_half_and_the_own_one_has_no_bound() {
+        let share = |tunnels: serde_json::Value, namespace: &str| {
+            share_of(&ObjectKey::new("ns", "edge"), &gateway(&tunnels), namespace)
+        };
+        let of = |most: u32, is_default: bool| Some(Share { most, is_default });
+        let set = json!({"maxAgents": 7, "allowedAgents": {"maxInstancesPerNamespace": 6}});
+        for (tunnels, other, own) in [
+            (json!({}), of(512, true), None),
+            (json!({"maxAgents": 7}), of(4, true), None),
+            (json!({"maxAgents": 1}), of(1, true), None),
+            (set, of(6, false), of(6, false)),
+            (json!(null), None, None),
+        ] {
+            assert_eq!((share(tunnels.clone(), "other"), share(tunnels.clone(), "ns")), (other, own), "{tunnels}");
+        }
+    }
+
+    #[test]
+    fn what_the_agents_of_a_namespace_ask_for_is_added_up_at_each_gateway() {
+        let edge = ObjectKey::new("ns", "edge");
+        let at = |name: &str| ObjectKey::new("other", name);
+        let asking = |gateway: &str, instances: u32| {
+            let gateway = json!({"name": gateway, "namespace": "ns"});
+            let spec = json!({"gateway": gateway, "targets": [], "maxInstances": instances});
+            serde_json::from_value::<ForwardAgent>(json!({"metadata": {"name": "a"}, "spec": spec})).expect("an agent")
+        };
+        let gateway = gateway(&json!({"maxAgents": 8}));
+        let mut agents = Agents::default();
+        let exceed = |agents: &Agents| {
+            let other = agents.exceed_share(&edge, &gateway, "other");
+            assert_eq!(agents.exceed_a_share(&edge, &gateway), other);
+            other
+        };
+        agents.insert(at("a"), asking("edge", 4));
+        agents.insert(ObjectKey::new("ns", "own"), asking("edge", 64));
+        assert!(!exceed(&agents), "it has the half, and the own namespace has no share");
+        agents.insert(at("b"), asking("edge", 1));
+        assert!(exceed(&agents));
+        agents.insert(at("b"), asking("elsewhere", 1));
+        assert!(!exceed(&agents), "it names another gateway");
+        agents.insert(at("a"), asking("edge", 5));
+        assert!(exceed(&agents), "it asks for more");
+        agents.remove(&at("a"));
+        assert!(!exceed(&agents));
+        agents.remove(&at("b"));
+        agents.remove(&ObjectKey::new("ns", "own"));
+        assert_eq!(agents, Agents::default(), "nothing is left behind");
     }
 }

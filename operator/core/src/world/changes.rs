@@ -15,8 +15,8 @@ pub struct Changes {
     pub agents: BTreeSet<ObjectKey>,
     /// The gateways that these agents name or named.
     pub agents_at: BTreeSet<ObjectKey>,
-    /// The gateways among `agents_at` that have their maximum of agents or more, or a bound for each namespace: the
-    /// choice of agents that they take may have changed.
+    /// The gateways among `agents_at` that have, or had, their maximum of agents or more, or agents of a namespace that
+    /// exceed its share: the choice of agents that they take may have changed.
     pub crowded: BTreeSet<ObjectKey>,
     /// Gateways whose spec changed.
     pub gateways: BTreeSet<ObjectKey>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use operator_core::{
-    Group, Touched,
+    Group, ObjectKey, Touched,
     schedule::{Effect, StatusWrite, agents::Agents},
     status::{agent::Enrolment, instances::Report},
     translate,
@@ -232,6 +232,27 @@ fn an_agent_that_leaves_gives_its_instances_to_those_that_wait_in_its_namespace(
     assert_eq!(configured(&scene), uids(&["young"]));
     scene.see(open());
     assert_eq!(configured(&scene), uids(&["small", "young"]));
+}
+
+#[test]
+fn an_agent_of_another_namespace_gets_what_an_older_one_leaves_of_the_half_that_it_has_without_a_number() {
+    let mut scene = Scene::new();
+    let tunnels = |most: u32| json!({"tunnels": {"maxAgents": most, "allowedAgents": {"namespaces": {"from": "All"}}}});
+    scene.see(gateway(&tunnels(8)));
+    let of_other = |name: &str, day: u8| {
+        let spec = json!({"gateway": {"name": "edge", "namespace": "ns"}});
+        let Object::Agent(_, read) = agent(name, day, &spec) else { panic!("an agent") };
+        Object::Agent(ObjectKey::new("other", name), read)
+    };
+    scene.see(of_other("old", 1));
+    scene.see(of_other("young", 2));
+    scene.see(agent("own", 3, &json!({"maxInstances": 64})));
+    assert_eq!(configured(&scene), uids(&["old", "own"]));
+    scene.see(gateway(&tunnels(16)));
+    assert_eq!(configured(&scene), uids(&["old", "own", "young"]));
+    scene.see(gateway(&tunnels(8)));
+    scene.take(Kind::Agents, Seen::Gone(ObjectKey::new("other", "old")));
+    assert_eq!(configured(&scene), uids(&["own", "young"]));
 }
 
 fn uids(names: &[&str]) -> Vec<String> {

@@ -5,7 +5,6 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use crds::{ForwardAgent, GatewayTunnels};
 use proxy_api::MAX_AGENTS;
 
-use super::max_instances;
 use crate::{
     translate::{
         scope::is_in_scope,
@@ -13,7 +12,7 @@ use crate::{
     },
     world::{
         ObjectKey, World,
-        agents::{gateway_of, share_of},
+        agents::{Share, gateway_of, max_instances, share_of},
         class,
     },
 };
@@ -23,8 +22,8 @@ use crate::{
 enum Full {
     /// The gateway has its maximum of agents.
     Gateway,
-    /// Older agents of the namespace leave too little of its share; the number is the share, in instances.
-    Share(u32),
+    /// Older agents of the namespace leave too little of its share.
+    Share(Share),
 }
 
 /// The agents that a gateway allows but has no place for.
@@ -99,8 +98,8 @@ impl<'a> Admissions<'a> {
 fn find_left_out(world: &World, gateway: &ObjectKey) -> LeftOut {
     let mut left_out = LeftOut::new();
     let Some(found) = world.gateways.get(gateway) else { return left_out };
-    let (Some(tunnels), share) = (&found.spec.tunnels, share_of(found)) else { return left_out };
-    if share.is_none() && world.agents.count_of(gateway) <= MAX_AGENTS {
+    let Some(tunnels) = &found.spec.tunnels else { return left_out };
+    if world.agents.count_of(gateway) <= MAX_AGENTS && !world.agents.exceed_a_share(gateway, found) {
         return left_out;
     }
     let mut taken = 0;
@@ -108,9 +107,10 @@ fn find_left_out(world: &World, gateway: &ObjectKey) -> LeftOut {
     for (key, agent) in allowed(world, gateway, tunnels) {
         let held = instances.entry(key.namespace.as_str()).or_default();
         let with_it = held.saturating_add(max_instances(agent));
+        let share = share_of(gateway, found, &key.namespace);
         if taken == MAX_AGENTS {
             left_out.insert(key.clone(), Full::Gateway);
-        } else if let Some(share) = share.filter(|share| with_it > *share) {
+        } else if let Some(share) = share.filter(|share| with_it > share.most) {
             left_out.insert(key.clone(), Full::Share(share));
         } else {
             taken += 1;
@@ -141,11 +141,12 @@ fn words(full: Full, gateway: &ObjectKey, key: &ObjectKey) -> String {
             "ForwardGateway {gateway} takes {MAX_AGENTS} agents, and as many are older than this one: remove some of \
              them, or use another gateway"
         ),
-        Full::Share(share) => format!(
-            "ForwardGateway {gateway} takes {share} instances of all agents of namespace '{}', and this agent and the \
+        Full::Share(Share { most, is_default }) => format!(
+            "ForwardGateway {gateway} takes {most} instances of all agents of namespace '{}'{}, and this agent and the \
              older ones ask for more: lower their spec.maxInstances, remove some of them, or ask the owner of the \
              gateway for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
-            key.namespace
+            key.namespace,
+            if is_default { ", half of what one of its pods takes" } else { "" }
         ),
     }
 }
@@ -210,6 +211,33 @@ mod tests {
         });
         world.agents.insert(other, serde_json::from_value(agent).expect("an agent"));
         assert_eq!(taken(&world), ["a", "c"], "4 instances if maxInstances is absent");
+    }
+
+    #[test]
+    fn without_a_number_another_namespace_has_half_of_the_instances_and_leaves_the_rest_to_others() {
+        let mut world = world(
+            &json!({"maxAgents": 10, "allowedAgents": {"namespaces": {"from": "All"}}}),
+            &[("own", 64), ("last", 1)],
+        );
+        for (at, (namespace, name, instances)) in
+            [("greedy", "g1", 3), ("greedy", "g2", 2), ("greedy", "g3", 1), ("modest", "m", 4)].into_iter().enumerate()
+        {
+            let agent = json!({
+                "metadata": {
+                    "name": name, "namespace": namespace, "creationTimestamp": format!("2025-01-{:02}T00:00:00Z", at + 1),
+                },
+                "spec": {"gateway": {"name": "edge", "namespace": "ns"}, "targets": [], "maxInstances": instances},
+            });
+            let agent = serde_json::from_value(agent).expect("an agent");
+            world.agents.insert(ObjectKey::new(namespace, name), agent);
+        }
+        assert_eq!(taken(&world), ["g1", "g2", "m", "own", "last"], "its own agents have no share");
+        let left_out = ObjectKey::new("greedy", "g3");
+        let why = Admissions::new(&world).of(&left_out, world.agents.get(&left_out).expect("there"));
+        let why = why.expect_err("no place");
+        assert_eq!(why.reason, Reason::QuotaExceeded);
+        let words = "takes 5 instances of all agents of namespace 'greedy', half of what one of its pods takes";
+        assert!(why.message.contains(words) && why.message.contains("maxInstancesPerNamespace"), "{}", why.message);
     }
 
     #[test]

@@ -23,7 +23,11 @@ use crate::{
         program::{Program, Sets, Snapshot},
         sidecars,
     },
-    world::{ObjectKey, World, changes::Changes},
+    world::{
+        ObjectKey, World,
+        agents::{Share, share_of},
+        changes::Changes,
+    },
 };
 
 /// The programs of all groups, and their snapshots.
@@ -253,10 +257,13 @@ impl Programs {
         }
         let mut named = Republished::default();
         for gateway in gateways {
-            let uid = world.gateways.get(&gateway).and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
+            let found = world.gateways.get(&gateway);
+            let uid = found.and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
+            let is_default = |share: Share| share.is_default;
+            let has_share = |of: &str| found.and_then(|found| share_of(&gateway, found, of)).is_some_and(is_default);
             let Candidates { pods, others } = self.meetings.candidates(&gateway, members, world);
             named.sidecars += pods.len() as u64;
-            let mut table = sidecars::table(uid, pods);
+            let mut table = sidecars::table(uid, has_share, pods);
             for (agent, pods) in others {
                 *table.left_out.entry(agent).or_default() += pods;
             }

@@ -6,11 +6,7 @@ use crds::{ForwardAgent, ForwardAgentSpec};
 use proxy_api::MAX_AGENTS;
 
 use super::{Cache, Touched};
-use crate::world::{
-    ObjectKey,
-    agents::{gateway_of, share_of},
-    objects::Unreadable,
-};
+use crate::world::{ObjectKey, agents::gateway_of, objects::Unreadable};
 
 impl Cache {
     pub(super) fn take_agent(&mut self, key: ObjectKey, read: Result<ForwardAgent, Unreadable>, touched: &mut Touched) {
@@ -53,8 +49,10 @@ impl Cache {
     /// Records that the agents of this agent's gateway change.
     fn note_gateway(&self, key: &ObjectKey, touched: &mut Touched) {
         let Some(gateway) = self.world.agents.get(key).and_then(|agent| gateway_of(key, agent)) else { return };
-        let has_share = self.world.gateways.get(&gateway).is_some_and(|found| share_of(found).is_some());
-        if has_share || self.world.agents.count_of(&gateway) >= MAX_AGENTS {
+        let agents = &self.world.agents;
+        let found = self.world.gateways.get(&gateway);
+        let has_too_many = found.is_some_and(|found| agents.exceed_share(&gateway, found, &key.namespace));
+        if has_too_many || agents.count_of(&gateway) >= MAX_AGENTS {
             touched.changes.crowded.insert(gateway.clone());
         }
         touched.changes.agents_at.insert(gateway);
