@@ -163,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn operators_of_other_versions_send_fewer_sets_or_some_that_are_not_known() {
+        let set = networks(&["203.0.113.8/29"]);
+        let later = BTreeMap::from([("protected-later".to_owned(), set.clone())]);
+        assert_eq!(Surroundings::of(&later), Surroundings::default());
+        let earlier = Surroundings::of(&BTreeMap::from([(PROTECTED.to_owned(), set)]));
+        assert!(!earlier.protects(ip("203.0.113.9"), &(1..=1)), "an entry of the other set is no network");
+        assert!(earlier.protects(ip("203.0.113.8"), &(29..=29)));
+    }
+
+    #[test]
     fn a_network_keeps_its_prefix_on_the_way_and_a_prefix_that_is_none_still_protects_the_address() {
         for text in ["0.0.0.0/0", "203.0.113.8/32", "2001:db8::/128", "::/0"] {
             let network: IpNet = text.parse().expect("a network");
