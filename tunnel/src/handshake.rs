@@ -32,9 +32,15 @@ pub enum HandshakeError {
     Protocol(#[from] Violation),
     /// The endpoint speaks a version that the agent did not offer.
     #[error(
-        "the endpoint speaks version {0} of the tunnel protocol, which the agent did not offer: upgrade the endpoint"
+        "the endpoint speaks version {spoken} of the tunnel protocol, which the agent did not offer: upgrade the \
+         {older}"
     )]
-    Version(u16),
+    Version {
+        /// The version.
+        spoken: u16,
+        /// The end with the older program.
+        older: &'static str,
+    },
     /// The endpoint does not admit the agent.
     #[error("the endpoint refused: {0}")]
     Denied(Denied),
@@ -58,7 +64,10 @@ pub async fn greet(io: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &Hello
     match timeout(PATIENCE, talk).await.map_err(|_| HandshakeError::TimedOut)?? {
         Answer::Denied(denied) => Err(HandshakeError::Denied(denied)),
         Answer::Welcome(welcome) if hello.versions.contains(&welcome.version) => Ok(welcome),
-        Answer::Welcome(welcome) => Err(HandshakeError::Version(welcome.version)),
+        Answer::Welcome(Welcome { version: spoken, .. }) => {
+            let older = if spoken > *hello.versions.end() { "agent" } else { "endpoint" };
+            Err(HandshakeError::Version { spoken, older })
+        }
     }
 }
 
@@ -139,11 +148,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_and_a_version_that_was_not_offered_are_told() {
+    async fn a_refusal_and_a_version_that_was_not_offered_are_told_with_the_end_to_upgrade() {
         let denied = Denied { reason: Denial::Suspended, detail: "suspended".to_owned() };
+        let other = |version, older| {
+            format!(
+                "the endpoint speaks version {version} of the tunnel protocol, which the agent did not offer: upgrade \
+                 the {older}"
+            )
+        };
         for (says, expected) in [
-            (Answer::Denied(denied), "the endpoint refused: suspended"),
-            (Answer::Welcome(welcome(9)), "the endpoint speaks version 9"),
+            (Answer::Denied(denied), "the endpoint refused: suspended".to_owned()),
+            (Answer::Welcome(welcome(9)), other(9, "agent")),
+            (Answer::Welcome(welcome(0)), other(0, "endpoint")),
         ] {
             let (mut agent, mut endpoint) = duplex(64);
             let endpoint_side = async {
@@ -153,7 +169,7 @@ mod tests {
             let hello = hello();
             let (greeted, ()) = tokio::join!(greet(&mut agent, &hello), endpoint_side);
             let error = greeted.expect_err("refused").to_string();
-            assert!(error.starts_with(expected), "{error}");
+            assert_eq!(error, expected);
         }
     }
 

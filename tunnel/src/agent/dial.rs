@@ -53,7 +53,7 @@ impl DialError {
     fn is_without_answer(&self) -> bool {
         match self {
             Self::TimedOut | Self::Tls(_) => true,
-            Self::Handshake(error) => !matches!(error, HandshakeError::Denied(_) | HandshakeError::Version(_)),
+            Self::Handshake(error) => !matches!(error, HandshakeError::Denied(_) | HandshakeError::Version { .. }),
             Self::Reach(_) | Self::Unexpected => false,
         }
     }

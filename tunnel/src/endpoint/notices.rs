@@ -71,7 +71,7 @@ fn of_handshake(error: &HandshakeError) -> Option<&'static str> {
             | Denial::Draining
             | Denial::Other => None,
         },
-        HandshakeError::Version(_) => Some("version"),
+        HandshakeError::Version { .. } => Some("version"),
         HandshakeError::Protocol(_) => Some("violation"),
         HandshakeError::TimedOut | HandshakeError::Closed | HandshakeError::Io(_) => None,
     }
