@@ -1,5 +1,5 @@
-//! Two sessions and a link that is cut at any byte: what is read is what was written, and each stream
-//! ends as its writer ended it.
+//! Two sessions and a link that is cut at any byte, for both ends or for one: what is read is what was written, and each
+//! stream ends as its writer ended it.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -8,13 +8,14 @@ mod pair;
 use std::time::Duration;
 
 use pair::{Pair, Step};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use tunnel_core::Limits;
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn step() -> impl Strategy<Value = Step> {
     let end = any::<bool>();
     let stream = 0usize..6;
-    let step = prop_oneof![
+    prop_oneof![
         2 => end.prop_map(Step::Open),
         6 => (end, stream.clone(), 1usize..40_000).prop_map(|(end, stream, count)| Step::Write(end, stream, count)),
         1 => (end, stream.clone()).prop_map(|(end, stream)| Step::Finish(end, stream)),
@@ -26,8 +27,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Cut),
         2 => Just(Step::Connect),
         3 => (1u64..400).prop_map(Step::Wait),
-    ];
-    proptest::collection::vec(step, 1..250)
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(step(), 1..250)
+}
+
+/// Steps of which some concern the carrier of one end only.
+fn one_sided_steps() -> impl Strategy<Value = Vec<Step>> {
+    let end = any::<bool>();
+    let step = prop_oneof![20 => step(), 3 => end.prop_map(Step::Attach), 1 => end.prop_map(Step::Lose)];
+    vec(step, 1..250)
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -48,6 +59,54 @@ proptest! {
         for step in steps {
             pair.step(step);
         }
+        pair.drain();
+    }
+
+    #[test]
+    fn bytes_and_ends_arrive_whichever_end_loses_or_replaces_its_carrier_alone(
+        steps in one_sided_steps(),
+        limits in limits(),
+    ) {
+        let mut pair = Pair::new(&limits);
+        for step in steps {
+            pair.step(step);
+        }
+        pair.drain();
+    }
+}
+
+/// An end writes and sends, and both ends read what they have.
+fn exchange(pair: &mut Pair) {
+    for end in [false, true] {
+        pair.step(Step::Write(end, 0, 10_000));
+        pair.step(Step::Move(end, 8000));
+        pair.step(Step::Answer(!end));
+    }
+    for end in [false, true] {
+        pair.step(Step::Read(end, 0, 40_000));
+    }
+}
+
+#[test]
+fn a_carrier_that_one_end_has_alone_is_one_more_that_was_lost() {
+    for first in [false, true] {
+        let mut pair = Pair::new(&Limits::default());
+        pair.step(Step::Connect);
+        pair.step(Step::Open(true));
+        for _ in 0..3 {
+            exchange(&mut pair);
+        }
+        assert_eq!(pair.refused(), 0);
+        // The other end still has the carrier before.
+        pair.step(Step::Attach(first));
+        exchange(&mut pair);
+        let refused = pair.refused();
+        assert!(refused > 0, "what comes over the carrier before is refused");
+        // It attaches a carrier that this end has lost again.
+        pair.step(Step::Lose(first));
+        pair.step(Step::Attach(!first));
+        exchange(&mut pair);
+        assert!(pair.refused() > refused, "what comes over the lost carrier is refused");
         pair.drain();
     }
 }

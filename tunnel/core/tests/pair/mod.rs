@@ -1,9 +1,10 @@
 //! Two sessions, the applications at both ends, and the link between them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::time::Duration;
 
-use tunnel_core::{End, Limits, Notice, Open, Protocol, Reason, Refusal, Session, Side, StreamId, Target};
+use tunnel_core::{End, Limits, Notice, Open, Protocol, Reason, Refusal, Session, Side, StreamId, Target, Violation};
 
 /// An action of an application or the network. `true` is the end that dials.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,10 @@ pub(crate) enum Step {
     Move(bool, usize),
     Cut,
     Connect,
+    /// Only one end gets a carrier: the one that the other end has, or a new one.
+    Attach(bool),
+    /// Only one end knows that its carrier is lost.
+    Lose(bool),
     Wait(u64),
 }
 
@@ -42,10 +47,14 @@ struct Application {
 
 pub(crate) struct Pair {
     ends: [Application; 2],
-    links: [VecDeque<u8>; 2],
+    /// What each end has sent, by carrier.
+    links: [BTreeMap<u64, VecDeque<u8>>; 2],
     received: [Vec<u8>; 2],
     now: Duration,
+    /// The latest carrier.
     epoch: u64,
+    /// How often an end refused what came over a carrier that it had lost or replaced.
+    refused: usize,
 }
 
 /// The bytes that an end writes to a stream from a position on.
@@ -68,6 +77,7 @@ impl Pair {
             received: Default::default(),
             now: Duration::ZERO,
             epoch: 0,
+            refused: 0,
         }
     }
 
@@ -116,6 +126,8 @@ impl Pair {
             Step::Move(end, count) => self.carry(end, count),
             Step::Cut => self.cut(),
             Step::Connect => self.connect(),
+            Step::Attach(end) => self.attach(end),
+            Step::Lose(end) => self.lose(end),
             Step::Wait(millis) => {
                 self.now += Duration::from_millis(millis);
                 for end in &mut self.ends {
@@ -187,31 +199,65 @@ impl Pair {
         }
     }
 
-    /// Moves at most `count` bytes from `end` to the other end.
+    /// Moves at most `count` bytes from `end` to the other end. What comes over a carrier that the other end has lost or
+    /// replaced is refused, and what comes over one that it does not have yet waits.
     fn carry(&mut self, end: bool, count: usize) {
         let (from, to) = (usize::from(end), usize::from(!end));
-        if self.ends[from].session.is_attached() && self.links[from].len() < count {
+        let writer = &mut self.ends[from].session;
+        let epoch = writer.epoch();
+        let link = self.links[from].entry(epoch).or_default();
+        if writer.is_attached() && link.len() < count {
             let mut out = Vec::new();
-            let epoch = self.epoch;
-            self.ends[from].session.transmit(epoch, &mut out, count, self.now).expect("attached");
-            self.links[from].extend(out);
+            writer.transmit(epoch, &mut out, count, self.now).expect("attached");
+            link.extend(out);
         }
-        if !self.ends[to].session.is_attached() {
-            return;
+        let reader = &mut self.ends[to].session;
+        let current = reader.epoch();
+        let later = self.links[from].split_off(&(current + 1));
+        let mut past = mem::replace(&mut self.links[from], later);
+        if reader.is_attached()
+            && let Some(mut link) = past.remove(&current)
+        {
+            let received = &mut self.received[to];
+            received.extend(link.drain(..count.min(link.len())));
+            let used = reader.receive(current, received, self.now).expect("both keep to the protocol");
+            received.drain(..used);
+            self.links[from].insert(current, link);
         }
-        let count = count.min(self.links[from].len());
-        self.received[to].extend(self.links[from].drain(..count));
-        let used =
-            self.ends[to].session.receive(self.epoch, &self.received[to], self.now).expect("both keep to the protocol");
-        self.received[to].drain(..used);
+        for (epoch, link) in past.into_iter().filter(|(_, link)| !link.is_empty()) {
+            let bytes: Vec<u8> = link.into();
+            assert_eq!(reader.receive(epoch, &bytes, self.now), Err(Violation::Stale));
+            self.refused += 1;
+        }
+    }
+
+    /// How often an end refused what came over a carrier that it had lost or replaced.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused
     }
 
     fn cut(&mut self) {
-        for n in 0..2 {
-            self.links[n].clear();
-            self.received[n].clear();
-            self.ends[n].session.detach(self.epoch, self.now);
+        for end in [false, true] {
+            self.links[usize::from(end)].clear();
+            self.lose(end);
         }
+    }
+
+    fn lose(&mut self, end: bool) {
+        self.received[usize::from(end)].clear();
+        let session = &mut self.ends[usize::from(end)].session;
+        let epoch = session.epoch();
+        session.detach(epoch, self.now);
+    }
+
+    fn attach(&mut self, end: bool) {
+        let [own, other] = [end, !end].map(|end| self.ends[usize::from(end)].session.epoch());
+        if other <= own {
+            self.epoch += 1;
+        }
+        self.received[usize::from(end)].clear();
+        let epoch = if other > own { other } else { self.epoch };
+        assert!(self.ends[usize::from(end)].session.attach(epoch, self.now));
     }
 
     fn connect(&mut self) {
@@ -249,7 +295,7 @@ impl Pair {
             let before = self.received_in_all(!end);
             self.carry(end, 1);
             self.step(Step::Answer(!end));
-            if self.received_in_all(!end) == before && self.links[usize::from(end)].is_empty() {
+            if self.received_in_all(!end) == before && self.links[usize::from(end)].values().all(VecDeque::is_empty) {
                 idle += 1;
                 self.step(Step::Wait(20));
             } else {
