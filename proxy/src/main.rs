@@ -122,7 +122,7 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
     pipe_bytes: usize,
     /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6, and with more than two workers
-    /// each has a socket of its own. 0: as many as the process holds. Idle flows give way where files or memory run out.
+    /// each has a socket of its own. 0: as many as the process holds. If files or memory run out, idle flows are evicted.
     #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
     /// Longest drain of sessions when the process ends.

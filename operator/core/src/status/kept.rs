@@ -28,7 +28,7 @@ const PROMISES: [Promise; 4] = [
     (|send| send.udp.is_some(), "over UDP they are sent: nothing acknowledges them"),
 ];
 const ORDER: &str = "each proxy sends those of one source in order";
-const NOT_DELIVERED: &str = "what gives way to a bound, or is refused for ever, is counted";
+const NOT_DELIVERED: &str = "what is dropped because of a bound, or refused for ever, is counted";
 
 /// The condition of a forward with durable listeners. `has_claims` says whether the pods of its gateway have claims.
 pub(super) fn messages_kept(forward: &PortForward, has_claims: bool) -> Option<Finding> {
