@@ -116,7 +116,7 @@ pub struct Supervisor {
     /// Durable listeners that cannot run.
     no_logs: NoLogs,
     names: Names,
-    /// The instances of agents that are connected.
+    /// The instances of agents on which streams are opened.
     instances: Instances,
     /// Sends the agents and peers of the configuration in force to the tunnels.
     agents: watch::Sender<Arc<ForTunnels>>,

@@ -55,7 +55,10 @@ use self::trust::Trust;
 pub use crate::settings::TunnelSettings as Settings;
 use crate::{
     agents::{AgentNews, Agents, Door, ForTunnels, Question, Seen},
-    core::{backends::instances::Instances, limits::capacity::TunnelMemory},
+    core::{
+        backends::instances::{Instances, OfAgent},
+        limits::capacity::TunnelMemory,
+    },
     files::Files,
     lives::{Life, Lives},
     log::{Level, Log},
@@ -263,7 +266,7 @@ impl Thread {
         self.applied = told;
     }
 
-    /// Reports the connected instances of an agent if they have changed.
+    /// Reports the instances of an agent if they, or whether they have a connection, have changed.
     fn tell(&mut self, uid: &str) {
         let now = connected(&self.endpoint.instances_of(uid)).0.remove(uid).unwrap_or_default();
         if self.told.set(uid.into(), now.clone()) {
@@ -359,16 +362,16 @@ fn endpoints(peers: &BTreeMap<String, IpAddr>, port: u16) -> BTreeMap<EndpointId
 /// The instances on which streams are opened: those with a connection. If an agent has none, those that wait for one,
 /// so that a stream waits, too. Instances that leave take no streams.
 fn connected(views: &[View]) -> Instances {
-    let mut all = BTreeMap::<Arc<str>, (bool, BTreeSet<Arc<str>>)>::new();
+    let mut all = BTreeMap::<Arc<str>, OfAgent>::new();
+    let none = || OfAgent { names: BTreeSet::new(), detached: true };
     for view in views.iter().filter(|view| !view.leaving) {
-        let (attached, instances) = all.entry(view.identity.uid().into()).or_default();
-        if view.attached && !*attached {
-            *attached = true;
-            instances.clear();
+        let instances = all.entry(view.identity.uid().into()).or_insert_with(none);
+        if view.attached && instances.detached {
+            *instances = OfAgent::default();
         }
-        if view.attached == *attached {
-            instances.insert(view.instance.as_str().into());
+        if view.attached != instances.detached {
+            instances.names.insert(view.instance.as_str().into());
         }
     }
-    Instances(all.into_iter().map(|(uid, (_, instances))| (uid, instances)).collect())
+    Instances(all)
 }

@@ -149,6 +149,37 @@ fn the_instances_of_an_agent_take_turns_and_a_retry_goes_to_the_other_one() {
 }
 
 #[test]
+fn an_agent_without_a_connection_gets_new_sessions_only_if_there_is_no_other_endpoint() {
+    let [first, standby] = [("first", 1), ("standby", 2)].map(|(instance, port)| behind(instance, port));
+    let entry_of = |id, priority, endpoint: &Arc<Endpoint>| Entry {
+        endpoints: vec![endpoint.clone()],
+        ..entry(id, 1, priority, &[])
+    };
+    for priority in [0, 1] {
+        let alone = Targets::new(vec![entry_of("first", 0, &first)]);
+        let both = Targets::new(vec![entry_of("first", 0, &first), entry_of("standby", priority, &standby)]);
+        let picked = || {
+            let all = shares(&both, Policy::RoundRobin, 10);
+            [&first, &standby].map(|endpoint| all.contains_key(&endpoint.address))
+        };
+        let usual = [true, priority == 0];
+        assert_eq!(picked(), usual);
+        first.set_detached(true);
+        assert_eq!(picked(), [false, true], "priority {priority}");
+        assert_eq!(both.health(0), BackendHealth::All, "its sessions wait");
+        assert_eq!(pick(&alone, Policy::RoundRobin, draw(0)), first.address, "a session waits");
+        standby.set_detached(true);
+        assert_eq!(picked(), usual, "all of them wait");
+        standby.set_detached(false);
+        standby.set_checked(Checked::Down);
+        assert_eq!(picked(), usual, "the other one is no better");
+        standby.set_checked(Checked::Not);
+        first.set_detached(false);
+        assert_eq!(picked(), usual);
+    }
+}
+
+#[test]
 fn a_client_keeps_its_instance_on_all_ports_of_an_agent_and_when_another_one_leaves() {
     let instances = ["a", "b", "c", "d"];
     let (one, other, fewer) = (tunnel(&instances, 1), tunnel(&instances, 2), tunnel(&instances[1..], 1));

@@ -49,7 +49,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::backends::{balance::Targets, endpoint::Counted},
+        core::backends::{
+            balance::Targets,
+            endpoint::{Counted, Fitness},
+            instances::OfAgent,
+        },
         supervisor::fixtures::{self, id, listener, listeners},
     };
 
@@ -92,8 +96,11 @@ mod tests {
     }
 
     fn instances(all: &[(&str, &[&str])]) -> Changes {
-        let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|name| Arc::from(*name)).collect() };
-        all.iter().map(|(uid, all)| (Arc::from(*uid), names(all))).collect()
+        all.iter().map(|(uid, names)| (Arc::from(*uid), of_agent(names, false))).collect()
+    }
+
+    fn of_agent(names: &[&str], detached: bool) -> OfAgent {
+        OfAgent { names: names.iter().map(|name| Arc::from(*name)).collect(), detached }
     }
 
     fn targets(supervisor: &Supervisor, name: &str) -> Arc<Targets> {
@@ -120,6 +127,20 @@ mod tests {
         assert!(Arc::ptr_eq(&before[2], &targets(&it, "c")));
         it.connected(instances(&[("u", &[]), ("v", &[])]));
         assert!(endpoints(&it, "a").is_empty() && endpoints(&it, "b").is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_stays_while_its_agent_has_no_connection_and_comes_last_for_new_sessions() {
+        let (mut it, _told) = supervisor();
+        it.connected(instances(&[("u", &["pi4"]), ("v", &["pi4"])]));
+        let endpoint = |it: &Supervisor, name| targets(it, name).entries[0].endpoints[0].clone();
+        let [first, other] = ["a", "b"].map(|name| endpoint(&it, name));
+        for (detached, expected) in [(true, Fitness::Unhealthy), (false, Fitness::Healthy)] {
+            it.connected(Changes::from([(Arc::from("u"), of_agent(&["pi4"], detached))]));
+            assert!(Arc::ptr_eq(&first, &endpoint(&it, "a")));
+            assert_eq!((first.fitness_for_new(0), other.fitness_for_new(0)), (expected, Fitness::Healthy));
+            assert!(first.is_healthy(0), "its sessions wait");
+        }
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub(super) struct Sources<'a> {
     pub(super) names: &'a Names,
     /// Agents of the configuration, by uid.
     pub(super) agents: &'a BTreeMap<String, Agent>,
-    /// The connected instances of agents.
+    /// The instances of agents.
     pub(super) instances: &'a Instances,
     /// The surroundings of the proxy.
     pub(super) surroundings: &'a Arc<Surroundings>,
@@ -93,7 +93,10 @@ impl Sources<'_> {
                     usable.insert(address);
                 }
             }
-            entries.push(entry(backend, before, usable));
+            let entry = entry(backend, before, usable);
+            let detached = self.is_detached(&backend.target);
+            entry.endpoints.iter().for_each(|endpoint| endpoint.set_detached(detached));
+            entries.push(entry);
         }
         (entries, refused)
     }
@@ -133,7 +136,13 @@ impl Sources<'_> {
             host: host.clone(),
             port,
         };
-        instances.iter().map(|instance| Address::Agent(Arc::new(address(instance)))).collect()
+        instances.names.iter().map(|instance| Address::Agent(Arc::new(address(instance)))).collect()
+    }
+
+    /// Whether the target is behind an agent of which no instance has a connection now.
+    fn is_detached(&self, target: &Target) -> bool {
+        let Target::Tunnel { agent, .. } = target else { return false };
+        self.instances.0.get(agent.as_str()).is_some_and(|instances| instances.detached)
     }
 
     /// Why the listener must not connect to this address, if so. An address behind an agent is not checked here: it is

@@ -254,7 +254,7 @@ impl Thread {
         }
     }
 
-    /// Reports the connected instances of an agent if they have changed.
+    /// Reports the instances of an agent if they, or whether they have a connection, have changed.
     fn tell(&mut self, uid: &str) {
         let views: Vec<_> = self.endpoints().flat_map(|endpoint| endpoint.instances_of(uid)).collect();
         let now = connected(&views).0.remove(uid).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::sync::{
     Arc, OnceLock,
     atomic::{
-        AtomicU8, AtomicU32, AtomicU64,
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -24,6 +24,8 @@ pub struct Endpoint {
     ejected_until: AtomicU64,
     /// Result of the checks, as [`Checked`].
     checked: AtomicU8,
+    /// Whether the endpoint is behind an agent that has no connection now.
+    detached: AtomicBool,
     /// Counts the changes of health of all endpoints of the listener, once the endpoint is one of its targets.
     changes: OnceLock<Changes>,
 }
@@ -75,6 +77,7 @@ impl Endpoint {
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             checked: AtomicU8::new(Checked::Not as u8),
+            detached: AtomicBool::new(false),
             changes: OnceLock::new(),
         }
     }
@@ -118,6 +121,20 @@ impl Endpoint {
             _ if self.ejected_until.load(Relaxed) > now => Fitness::Unhealthy,
             Checked::Unknown => Fitness::Unknown,
             Checked::Up | Checked::Not => Fitness::Healthy,
+        }
+    }
+
+    /// Like [`Endpoint::fitness`], for a new session: an endpoint behind an agent without a connection comes last. The
+    /// sessions that it has wait for the next connection, so it does not count as unhealthy for them.
+    #[must_use]
+    pub fn fitness_for_new(&self, now: u64) -> Fitness {
+        if self.detached.load(Relaxed) { Fitness::Unhealthy } else { self.fitness(now) }
+    }
+
+    /// Stores whether the endpoint is behind an agent that has no connection now.
+    pub fn set_detached(&self, detached: bool) {
+        if self.detached.swap(detached, Relaxed) != detached {
+            self.changed();
         }
     }
 
@@ -268,6 +285,20 @@ mod tests {
         assert!(endpoint.fitness(0) == Fitness::Unknown && endpoint.is_healthy(0));
         endpoint.set_checked(Checked::Down);
         assert!(!endpoint.is_healthy(0));
+    }
+
+    #[test]
+    fn an_endpoint_whose_agent_has_no_connection_is_healthy_but_comes_last_for_new_sessions() {
+        let (endpoint, changes) = (endpoint(), Changes::default());
+        endpoint.count_in(&changes);
+        endpoint.set_detached(false);
+        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Healthy, 0));
+        endpoint.set_detached(true);
+        endpoint.set_detached(true);
+        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Unhealthy, 1));
+        assert!(endpoint.is_healthy(0), "its sessions wait");
+        endpoint.set_detached(false);
+        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Healthy, 2));
     }
 
     #[test]

@@ -7,17 +7,26 @@ use std::{
 
 use proxy_api::Agent;
 
-/// All instances of each agent whose instances have changed, by the uid of the agent. Empty if it has none left.
-pub type Changes = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
+/// All instances of each agent whose instances have changed, by the uid of the agent.
+pub type Changes = BTreeMap<Arc<str>, OfAgent>;
 
-/// The names of the connected instances, by the uid of their agent. Agents without instances are omitted.
+/// The instances of one agent on which streams are opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Instances(pub BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
+pub struct OfAgent {
+    /// Their names. Empty if the agent has none left.
+    pub names: BTreeSet<Arc<str>>,
+    /// None of them has a connection now, so a stream waits for one.
+    pub detached: bool,
+}
+
+/// The instances on which streams are opened, by the uid of their agent. Agents without instances are omitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instances(pub BTreeMap<Arc<str>, OfAgent>);
 
 impl Instances {
     /// Sets all instances of an agent; returns whether they changed.
-    pub fn set(&mut self, uid: Arc<str>, instances: BTreeSet<Arc<str>>) -> bool {
-        if instances.is_empty() {
+    pub fn set(&mut self, uid: Arc<str>, instances: OfAgent) -> bool {
+        if instances.names.is_empty() {
             return self.0.remove(&uid).is_some();
         }
         let differs = self.0.get(&uid) != Some(&instances);
@@ -41,20 +50,27 @@ mod tests {
     use super::*;
 
     fn instances(all: &[(&str, &[&str])]) -> Instances {
-        let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|name| Arc::from(*name)).collect() };
-        Instances(all.iter().map(|(uid, all)| (Arc::from(*uid), names(all))).collect())
+        Instances(all.iter().map(|(uid, names)| (Arc::from(*uid), of_agent(names, false))).collect())
+    }
+
+    fn of_agent(names: &[&str], detached: bool) -> OfAgent {
+        OfAgent { names: names.iter().map(|name| Arc::from(*name)).collect(), detached }
     }
 
     #[test]
     fn the_instances_of_one_agent_are_set_and_the_others_stay() {
         let mut all = instances(&[("a", &["one"]), ("b", &["one"])]);
-        let mut set = |uid: &str, names: &[&str]| {
-            let names = names.iter().map(|name| Arc::from(*name)).collect();
-            all.set(uid.into(), names)
-        };
+        let mut set = |uid: &str, names: &[&str]| all.set(uid.into(), of_agent(names, false));
         assert!(set("a", &["two"]) && !set("a", &["two"]));
         assert!(set("b", &[]) && !set("b", &[]));
         assert_eq!(all, instances(&[("a", &["two"])]));
+    }
+
+    #[test]
+    fn an_agent_whose_instances_lose_or_regain_their_connections_has_changed() {
+        let mut all = instances(&[("a", &["one"])]);
+        let mut set = |detached| all.set("a".into(), of_agent(&["one"], detached));
+        assert!(set(true) && !set(true) && set(false) && !set(false));
     }
 
     #[test]

@@ -4,7 +4,10 @@ use proxy_api::{Destinations, HealthCheck, Outlier, Probe, Transport};
 
 use super::*;
 use crate::{
-    core::{backends::endpoint::Counted, resolution::dns::families::Resolution},
+    core::{
+        backends::{endpoint::Counted, instances::OfAgent},
+        resolution::dns::families::Resolution,
+    },
     supervisor::fixtures::{id, listener, socket},
 };
 
@@ -245,7 +248,8 @@ fn what_is_behind_an_agent_is_no_loop_and_no_destination_of_this_proxy() {
         gateway: None,
     };
     let agents = BTreeMap::from([("u".to_owned(), home)]);
-    let instances = Instances(BTreeMap::from([(Arc::from("u"), BTreeSet::from([Arc::from("pi4")]))]));
+    let pi4 = OfAgent { names: BTreeSet::from([Arc::from("pi4")]), detached: false };
+    let instances = Instances(BTreeMap::from([(Arc::from("u"), pi4)]));
     let sources =
         Sources { agents: &agents, instances: &instances, ..of(&endpoints, &sockets, &names, (&around, &own)) };
     let used = |transport: Transport| -> Vec<String> {

@@ -13,10 +13,11 @@ fn streams_are_opened_on_instances_with_a_connection_or_if_there_is_none_on_thos
         view("b", "leaves", true, true),
         view("c", "leaves", true, true),
     ];
-    let expected: [(&str, &[&str]); 2] = [("a", &["one", "two"]), ("b", &["lost"])];
+    let expected: [(&str, &[&str], bool); 2] = [("a", &["one", "two"], false), ("b", &["lost"], true)];
     let names = |all: &[&str]| -> BTreeSet<Arc<str>> { all.iter().map(|name| Arc::from(*name)).collect() };
-    let expected = expected.into_iter().map(|(uid, all)| (Arc::from(uid), names(all))).collect();
-    assert_eq!(connected(&views), Instances(expected));
+    let of_agent =
+        |(uid, all, detached): (&str, &[&str], bool)| (Arc::from(uid), OfAgent { names: names(all), detached });
+    assert_eq!(connected(&views), Instances(expected.into_iter().map(of_agent).collect()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Backend, Behaviour, Listener, assert_reset, connect, forward, free_port, metric, until};
+use harness::{Backend, Behaviour, Listener, assert_reset, connect, forward, free_port, metric, until, until_within};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -143,6 +143,30 @@ fn the_agent_of_the_next_priority_serves_while_the_first_one_is_stopped() {
     pair.agents[0] = Agent::connected("one", pair.folders[0].path(), &[pair.ports[0]], None);
     pair.until_known(0, 1.0);
     assert_eq!(pair.shares(4), [4, 0]);
+}
+
+/// No failure counts here, so without the standby visitors would wait for the agent until the server gives it up, which
+/// takes two minutes.
+#[test]
+fn the_agent_of_the_next_priority_serves_while_the_first_one_is_killed() {
+    let field = "outlier: {consecutiveFailures: 1000, ejectSeconds: 1}";
+    let mut pair = Pair::start(["priority: 0", "priority: 1"], field);
+    let (held, shares) = pair.sessions(2);
+    assert_eq!(shares, [2, 0]);
+    pair.agents[0].program.signal(Signal::KILL);
+    assert!(!pair.agents[0].program.wait_for_end(SOON).success());
+    until_within(SOON, "the standby serves a visitor that comes after the server has noticed", || {
+        let mut visitor = connect(pair.port).expect("connect");
+        visitor.set_read_timeout(Some(Duration::from_secs(1))).expect("an option");
+        ask(&mut visitor) == Some(1)
+    });
+    assert_eq!(pair.shares(8), [0, 8]);
+    let known = pair.of_backend("portlane_backend_endpoints", 0);
+    assert_eq!(known, Some(1.0), "the server still waits for the agent");
+    pair.agents[0] = Agent::connected("one", pair.folders[0].path(), &[pair.ports[0]], None);
+    until("the first agent serves again", || pair.shares(1) == [1, 0]);
+    assert_eq!(pair.shares(4), [4, 0]);
+    drop(held);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The data that picks share: the usable endpoints by order of preference, recomputed for each change of their health.
 
-use std::{cmp::Reverse, ops::Range, sync::OnceLock};
+use std::{
+    cmp::Reverse,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use proxy_api::BackendHealth;
 
@@ -9,7 +13,10 @@ use super::{
     scatter::step_of,
     source_hash::{Ring, name_of},
 };
-use crate::core::backends::{address::Address, endpoint::Fitness};
+use crate::core::backends::{
+    address::Address,
+    endpoint::{Endpoint, Fitness},
+};
 
 /// The order of preference for all targets and their health.
 #[derive(Debug)]
@@ -20,7 +27,8 @@ pub(super) struct Plan {
     until: u64,
     /// The endpoints to pick from, in the order of preference.
     pub(super) levels: Vec<Level>,
-    /// Health of the endpoints that may get sessions.
+    /// Health of the endpoints that may get sessions. An agent without a connection does not count as unhealthy: its
+    /// sessions wait for the next one, and new sessions do if there is no other endpoint.
     pub(super) health: BackendHealth,
     /// Two healthy endpoints of the levels with different addresses, if there are any.
     pub(super) healthy: [Option<Address>; 2],
@@ -59,7 +67,7 @@ pub(super) struct Group {
     pub(super) rings: [OnceLock<Ring>; 2],
 }
 
-/// An entry that may get sessions, with the fitness of its endpoints.
+/// An entry that may get sessions, with the fitness of its endpoints for new sessions.
 struct Open<'a> {
     at: usize,
     entry: &'a Entry,
@@ -72,7 +80,7 @@ impl Plan {
         let open = entries.iter().enumerate().filter(|(_, entry)| entry.weight > 0);
         let open: Vec<Open<'_>> = open
             .map(|(at, entry)| {
-                let fitness = entry.endpoints.iter().map(|endpoint| endpoint.fitness(now)).collect();
+                let fitness = entry.endpoints.iter().map(|endpoint| endpoint.fitness_for_new(now)).collect();
                 Open { at, entry, fitness }
             })
             .collect();
@@ -80,7 +88,7 @@ impl Plan {
         let until = ends.filter(|until| *until > now).min().unwrap_or(u64::MAX);
         let levels = levels(entries, &open);
         let healthy = healthy(entries, &levels, now);
-        Self { changes, until, levels, health: health(entries, &open), healthy }
+        Self { changes, until, levels, health: health(entries, &open, now), healthy }
     }
 
     /// Whether the plan is still valid at `now` after this number of changes.
@@ -111,14 +119,18 @@ fn levels(entries: &[Entry], open: &[Open<'_>]) -> Vec<Level> {
     priorities.into_iter().map(|priority| level(priority, Fitness::Unhealthy)).collect()
 }
 
-fn health(entries: &[Entry], open: &[Open<'_>]) -> BackendHealth {
-    let is_healthy = |fitness: &Fitness| *fitness != Fitness::Unhealthy;
+fn health(entries: &[Entry], open: &[Open<'_>], now: u64) -> BackendHealth {
+    let is_healthy = |endpoint: &Arc<Endpoint>| endpoint.is_healthy(now);
+    let are_healthy = |open: &Open<'_>| {
+        let endpoints = &open.entry.endpoints;
+        !endpoints.is_empty() && endpoints.iter().all(is_healthy)
+    };
     if open.is_empty() && !entries.is_empty() {
         // All weights are 0: no session has a backend.
         BackendHealth::None
-    } else if open.iter().all(|open| !open.fitness.is_empty() && open.fitness.iter().all(is_healthy)) {
+    } else if open.iter().all(are_healthy) {
         BackendHealth::All
-    } else if open.iter().any(|open| open.fitness.iter().any(is_healthy)) {
+    } else if open.iter().any(|open| open.entry.endpoints.iter().any(is_healthy)) {
         BackendHealth::Some
     } else {
         BackendHealth::None
@@ -130,7 +142,8 @@ fn healthy(entries: &[Entry], levels: &[Level], now: u64) -> [Option<Address>; 2
         let entry = entries.get(group.entry);
         group.members.iter().filter_map(move |at| entry?.endpoints.get(*at))
     });
-    let mut all = endpoints.filter(|endpoint| endpoint.is_healthy(now)).map(|endpoint| &endpoint.address);
+    let is_fit = |endpoint: &&Arc<Endpoint>| endpoint.fitness_for_new(now) != Fitness::Unhealthy;
+    let mut all = endpoints.filter(is_fit).map(|endpoint| &endpoint.address);
     let first = all.next();
     [first.cloned(), all.find(|address| Some(*address) != first).cloned()]
 }
