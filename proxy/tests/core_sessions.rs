@@ -364,7 +364,7 @@ proptest! {
     fn what_a_source_counts_for_is_what_it_holds_however_sources_come_and_go(
         steps in vec((0_u8..6, 0_usize..200, any::<bool>()), 0..40),
     ) {
-        let (sources, most) = (SessionSources::default(), 128);
+        let (sources, most) = (SessionSources::default(), 128_usize);
         let mut held = [0_usize; 6];
         for (last, sessions, comes) in steps {
             let (source, who) = (IpAddr::from([192, 0, 2, last]), usize::from(last));
