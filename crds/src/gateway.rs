@@ -184,8 +184,9 @@ pub struct AllowedForwards {
     /// Networks that `address` backends may point into, at most 64 CIDRs. Required for `address` backends of forwards
     /// from other namespaces, and for their Services' endpoints that are not pods; do not include the pod and Service
     /// networks. Absent: any network for forwards of the gateway's own namespace, none for others. Link-local
-    /// addresses, cloud metadata services, kubelets, nodes of the fleet and the API server are used only if a /32 or
-    /// /128 names the address; loopback, multicast and unspecified addresses are never used.
+    /// addresses, cloud metadata services, kubelets, nodes of the fleet, the API server and the operator's
+    /// `protectedCIDRs` are used only if a /32 or /128 names the address; loopback, multicast and unspecified addresses
+    /// are never used.
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,

@@ -61,7 +61,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// The unix socket cannot be bound.
-    #[error("cannot listen on the unix socket {}; choose a path that the operator may write (--socket)", .path.display())]
+    #[error("cannot listen on the unix socket {}; choose a path that the operator may write (PORTLANE_SOCKET, which its probes read too)", .path.display())]
     Socket {
         /// The path of the socket.
         path: PathBuf,

@@ -64,7 +64,8 @@ pub struct Settings {
     /// Listen address of /livez, /readyz and /metrics.
     #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "[::]:9080")]
     pub health_address: SocketAddr,
-    /// Unix socket that serves the same endpoints; `portlane-operator probe` connects to it. Absent: not served.
+    /// Unix socket that serves the same endpoints; `portlane-operator probe` connects to it. In a pod,
+    /// set the variable, which the probes read too. Absent: not served.
     #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
     pub socket: Option<PathBuf>,
     /// Default resources of sidecars, which annotations of a pod override: JSON with requests and limits. Absent:

@@ -9,6 +9,7 @@ mod serve;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt as _,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -99,14 +100,13 @@ pub fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Binds a unix socket; replaces the file of a previous process.
+/// Binds a unix socket; replaces the socket of a previous process, and no other file.
 ///
 /// # Errors
-/// The socket cannot be created.
+/// The socket cannot be created, or another file has the path.
 pub fn open_file(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::FileTypeExt as _,
     path::Path,
 };
 
@@ -22,14 +23,13 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// Listens on a unix socket; replaces the file of an earlier process.
+/// Listens on a unix socket; replaces the socket of an earlier process, and no other file.
 ///
 /// # Errors
-/// The file cannot be replaced, or the socket cannot be bound.
+/// The socket cannot be replaced or bound, or another file has the path.
 pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        fs::remove_file(path)?;
     }
     UnixListener::bind(path)
 }
@@ -54,6 +54,18 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_replaces_the_one_of_an_earlier_process_and_no_other_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        drop(listen_at(&path).expect("listens"));
+        listen_at(&path).expect("listens again");
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").expect("a file");
+        listen_at(&file).expect_err("a file has the path");
+        assert_eq!(fs::read_to_string(&file).expect("the file"), "precious");
+    }
 
     #[tokio::test]
     async fn the_address_of_both_families_accepts_ipv4() {

@@ -59,6 +59,15 @@ pub fn share_of(key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> O
     (key.namespace != namespace).then_some(Share { most, is_default: true })
 }
 
+/// Whether a namespace has at most half of the sidecars of a gateway: its share of instances is no more than half of
+/// them, by default or because the gateway says so.
+#[must_use]
+pub fn has_half_of_sidecars(key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> bool {
+    let Some(tunnels) = &gateway.spec.tunnels else { return false };
+    let half = tunnels.max_agents.unwrap_or(DEFAULT_MAX_AGENTS).div_ceil(PART_OF_INSTANCES);
+    key.namespace != namespace && share_of(key, gateway, namespace).is_some_and(|share| share.most <= half)
+}
+
 /// The maximum of instances of an agent.
 pub(crate) fn max_instances(agent: &ForwardAgent) -> u32 {
     agent.spec.max_instances.unwrap_or(4)
@@ -212,6 +221,16 @@ mod tests {
         ] {
             assert_eq!((share(tunnels.clone(), "other"), share(tunnels.clone(), "ns")), (other, own), "{tunnels}");
         }
+    }
+
+    #[test]
+    fn a_namespace_with_more_than_half_of_the_instances_is_not_held_to_half_of_the_sidecars() {
+        let is_held = |most: Option<u32>, namespace: &str| {
+            let tunnels = json!({"maxAgents": 8, "allowedAgents": {"maxInstancesPerNamespace": most}});
+            has_half_of_sidecars(&ObjectKey::new("ns", "edge"), &gateway(&tunnels), namespace)
+        };
+        assert_eq!([None, Some(1), Some(4), Some(5)].map(|most| is_held(most, "other")), [true, true, true, false]);
+        assert!(!is_held(None, "ns") && !is_held(Some(1), "ns"), "the gateway's own namespace");
     }
 
     #[test]

@@ -23,11 +23,7 @@ use crate::{
         program::{Program, Sets, Snapshot},
         sidecars,
     },
-    world::{
-        ObjectKey, World,
-        agents::{Share, share_of},
-        changes::Changes,
-    },
+    world::{ObjectKey, World, agents::has_half_of_sidecars, changes::Changes},
 };
 
 /// The programs of all groups, and their snapshots.
@@ -259,8 +255,7 @@ impl Programs {
         for gateway in gateways {
             let found = world.gateways.get(&gateway);
             let uid = found.and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
-            let is_default = |share: Share| share.is_default;
-            let has_share = |of: &str| found.and_then(|found| share_of(&gateway, found, of)).is_some_and(is_default);
+            let has_share = |of: &str| found.is_some_and(|found| has_half_of_sidecars(&gateway, found, of));
             let Candidates { pods, others } = self.meetings.candidates(&gateway, members, world);
             named.sidecars += pods.len() as u64;
             let mut table = sidecars::table(uid, has_share, pods);
