@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::PortForwardStatus;
 use operator_core::{
     Changes, Group, ObjectKey, Outcome, Service, Snapshot, Translator, Update, World, translate,
-    world::agents::gateway_of,
+    world::{agents::gateway_of, reach::Reach},
 };
 use proptest::prelude::*;
 use proxy_api::{Assembler, Configuration, Version};
@@ -119,9 +119,11 @@ const PODS: [&str; 6] = [
     "{labels: {app: a}, appPorts: [[TCP, 1000]]}",
 ];
 
-/// The backend at 192.0.2.7 is in front of the fleet in the last two, and leads to a listener in the last one.
-const REACHES: [&str; 4] = [
+/// The backend at 192.0.2.7 is a node of the fleet in the second one. It is in front of the fleet in the last two, and
+/// leads to a listener in the last one.
+const REACHES: [&str; 5] = [
     "{}",
+    "{pods: [10.0.0.1], nodes: [192.0.2.7]}",
     "{pods: [10.0.0.1], nodes: [10.0.0.2], fronts: {s0: {addresses: [10.96.0.1]}}}",
     "{pods: [10.0.0.1], fronts: {edge: {addresses: [192.0.2.7]}}}",
     "{fronts: {edge: {addresses: [192.0.2.7], moved: [[TCP, 1, 1000]]}}}",
@@ -225,12 +227,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             put(&mut world.podless, key.clone(), is.then(|| ips.into()));
             changes.podless.insert(key);
         }
-        Event::Reach(at, reach) => {
-            let key = ObjectKey::new(NAMESPACES[*at], format!("g{at}"));
-            put(&mut world.reach, key.clone(), Some(yaml(reach)));
-            changes.reach.insert(key.clone());
-            changes.fronts.insert(key);
-        }
+        Event::Reach(at, reach) => set_reach(ObjectKey::new(NAMESPACES[*at], format!("g{at}")), reach, world, changes),
         Event::Pod(at, labels) => {
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"));
             put(&mut world.pods, key.clone(), labels.map(yaml));
@@ -255,6 +252,17 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             changes.forwards.insert(key);
         }
     }
+}
+
+/// Replaces the reach of a gateway's fleet.
+fn set_reach(key: ObjectKey, reach: &str, world: &mut World, changes: &mut Changes) {
+    let reach: Reach = yaml(reach);
+    let fronts = reach.fronts.clone();
+    // As the cache reports it: other pods and nodes do not change the Services in front.
+    if world.reach.insert(key.clone(), reach).unwrap_or_default().fronts != fronts {
+        changes.fronts.insert(key.clone());
+    }
+    changes.reach.insert(key);
 }
 
 /// Replaces the address of a pod's sidecar; `None` makes it unreachable. At the last address, the pod is leaving.

@@ -11,12 +11,13 @@ mod tunnel;
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr, ops::RangeInclusive};
 
 use crds::ForwardGateway;
-use proxy_api::{Backend, Bind, Denial, Destinations, EndpointSet, Origin, Target};
+use proxy_api::{Backend, Bind, Denial, Destinations, EndpointSet, Origin, Target, forms};
 
 use crate::{
     translate::{
         agents::Admissions,
         claims::Port,
+        surroundings,
         validate::{Destination, Placement, ValidBackend, ValidForward, ValidListener, canonical, host_port},
         verdict::{Condition, Reason},
     },
@@ -35,6 +36,8 @@ pub(crate) struct Resolved {
     pub(crate) problems: Vec<Condition>,
     /// Whether a backend leads to the forward's own fleet: the claims of other forwards decide whether that is a loop.
     pub(crate) may_loop: bool,
+    /// Addresses that the gateway refuses while they are those of a node of its fleet or of the API server.
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 /// A port that the forward itself listens on.
@@ -133,16 +136,15 @@ impl<'a> Scope<'a> {
         // Checks compare names without the dot of an absolute name.
         let host = named.trim_end_matches('.').to_owned();
         let target = self.address(&host, named, port, contacts)?;
-        self.check_loops(&Destination::Address { host, port }, listener, own, &mut resolved.may_loop)?;
+        self.check_loops(&Destination::Address { host: host.clone(), port }, listener, own, &mut resolved.may_loop)?;
+        self.check_address(&host, port, contacts, resolved);
         Ok(target)
     }
 
     /// Checks a host and its ports, as far as that is possible before the host is resolved. `named` is the host with the
     /// dot of an absolute name, if it has one.
     fn address(&self, host: &str, mut named: String, port: u16, contacts: Contacts) -> Result<Target, Condition> {
-        let place = host_port(host, port);
-        let refused =
-            |why: &dyn Display| Condition::unmet(Reason::AddressNotAllowed, format!("backend {place}: {why}"));
+        let refused = |why: &dyn Display| not_allowed(host, port, why);
         if let Some(gateway) = self.host.filter(|_| self.destinations.cidrs.is_empty()) {
             return Err(refused(&closed(gateway)));
         }
@@ -170,8 +172,20 @@ impl<'a> Scope<'a> {
         Ok(Target::Address { host: named, port })
     }
 
-    /// Why a named address is refused at these ports, as far as that depends on settings. Proxies also refuse addresses
-    /// that the cluster tells, such as those of nodes.
+    /// Says that proxies refuse a named address if it is that of a node of the fleet or of the API server. The target
+    /// stays: nodes of a fleet come and go, and no listener closes because of that.
+    fn check_address(&self, host: &str, port: u16, contacts: Contacts, resolved: &mut Resolved) {
+        let (Placement::Gateway(gateway), Ok(ip)) = (&self.forward.placement, host.parse::<IpAddr>()) else { return };
+        if !self.destinations.refuse_local || self.destinations.names(ip) {
+            return;
+        }
+        resolved.addresses.extend(forms(ip));
+        if contacts.ports(port).any(|ports| surroundings::protects(self.world, gateway, ip, &ports)) {
+            resolved.problems.push(not_allowed(host, port, &Denial::Cluster));
+        }
+    }
+
+    /// Why a named address is refused at these ports, as far as that depends on settings.
     fn refuses(&self, ip: IpAddr, ports: &RangeInclusive<u16>) -> Option<Denial> {
         let Destinations { refuse_local: is_gateway, .. } = &self.destinations;
         let is_protected = || *is_gateway && self.world.protected.contains(ip) && !self.destinations.names(ip);
@@ -270,6 +284,10 @@ impl<'a> Scope<'a> {
             Some(Condition::unmet(Reason::AddressNotAllowed, message))
         })
     }
+}
+
+fn not_allowed(host: &str, port: u16, why: &dyn Display) -> Condition {
+    Condition::unmet(Reason::AddressNotAllowed, format!("backend {}: {why}", host_port(host, port)))
 }
 
 /// Why guests of a gateway without networks may not use addresses.

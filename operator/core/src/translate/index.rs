@@ -1,4 +1,4 @@
-//! Reverse index from objects to the forwards that name them.
+//! Reverse index from objects or addresses to the forwards that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,19 @@ use proxy_api::Origin;
 
 use crate::world::ObjectKey;
 
-/// Forwards by the objects that they name.
-#[derive(Debug, Default)]
-pub(crate) struct Index(BTreeMap<ObjectKey, BTreeSet<Origin>>);
+/// Forwards by the objects, or the addresses, that they name.
+#[derive(Debug)]
+pub(crate) struct Index<K = ObjectKey>(BTreeMap<K, BTreeSet<Origin>>);
 
-impl Index {
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Clone + Ord> Index<K> {
     /// Replaces the objects that a forward names. Both lists are sorted.
-    pub(crate) fn set(&mut self, forward: &Origin, old: &[ObjectKey], new: &[ObjectKey]) {
+    pub(crate) fn set(&mut self, forward: &Origin, old: &[K], new: &[K]) {
         for gone in old.iter().filter(|named| new.binary_search(named).is_err()) {
             if let Some(forwards) = self.0.get_mut(gone) {
                 forwards.remove(forward);
@@ -27,12 +33,12 @@ impl Index {
     }
 
     /// The forwards that name an object.
-    pub(crate) fn of(&self, named: &ObjectKey) -> impl Iterator<Item = &Origin> {
+    pub(crate) fn of(&self, named: &K) -> impl Iterator<Item = &Origin> {
         self.0.get(named).into_iter().flatten()
     }
 
     /// All objects that forwards name.
-    pub(crate) fn named(&self) -> impl Iterator<Item = &ObjectKey> {
+    pub(crate) fn named(&self) -> impl Iterator<Item = &K> {
         self.0.keys()
     }
 }

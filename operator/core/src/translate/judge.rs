@@ -1,6 +1,9 @@
 //! Judges one forward by the claims of its groups: yields the verdict, and the listeners that its proxies should run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Revision, SocketKey, Timeouts};
 
@@ -43,6 +46,9 @@ pub(crate) struct Judgement {
     /// Whether a backend leads to the fleet of the forward's own gateway: the claims of other forwards decide whether
     /// that is a loop.
     pub(crate) may_loop: bool,
+    /// Addresses that backends name and that the gateway refuses, in any of their forms, while they are those of a node
+    /// of its fleet or of the API server. Sorted.
+    pub(crate) addresses: Vec<IpAddr>,
     /// The gateway in which a suspended forward keeps ports, and these ports.
     pub(crate) held: Option<(Group, BTreeSet<Port>)>,
 }
@@ -60,7 +66,14 @@ impl Judgement {
             rejected: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false, held: None }
+        Self {
+            verdict,
+            compiled: Vec::new(),
+            endpoints: BTreeMap::new(),
+            may_loop: false,
+            addresses: Vec::new(),
+            held: None,
+        }
     }
 
     /// Frees the memory that lists have reserved: a growing list reserves room for four items, and nearly all of tens
@@ -72,6 +85,7 @@ impl Judgement {
         self.verdict.warnings.shrink_to_fit();
         self.compiled.iter_mut().for_each(|compiled| compiled.groups.shrink_to_fit());
         self.compiled.shrink_to_fit();
+        self.addresses.shrink_to_fit();
     }
 
     /// The judgement on the last good version of a forward whose newest version is refused as a mistake: the verdict is
@@ -108,8 +122,14 @@ impl Judge<'_> {
             groups: self.own.keys().map(|group| (*group).clone()).collect(),
         };
         let held = self.held();
-        let mut judgement =
-            Judgement { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false, held };
+        let mut judgement = Judgement {
+            verdict,
+            compiled: Vec::new(),
+            endpoints: BTreeMap::new(),
+            may_loop: false,
+            addresses: Vec::new(),
+            held,
+        };
         let ports = self.ports();
         let own: Vec<OwnPort> = forward
             .listeners
@@ -128,6 +148,8 @@ impl Judge<'_> {
             let listener = self.listener(at, *port, (&scope, &own), &mut judgement);
             judgement.verdict.listeners.push(listener);
         }
+        judgement.addresses.sort_unstable();
+        judgement.addresses.dedup();
         judgement
     }
 
@@ -198,6 +220,7 @@ impl Judge<'_> {
         verdict.warnings.extend(agents::taken_port(&forward.origin.namespace, item, groups));
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
+        judgement.addresses.extend(&resolved.addresses);
         self.resolved_refs(at, &resolved, verdict);
         if resolved.backends.is_empty()
             && let Some(problem) = resolved.problems.first()

@@ -4,9 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
 };
 
-use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED, PROTECTED_NETWORKS, entry_of};
+use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED, PROTECTED_NETWORKS, entry_of, forms};
 
 use crate::world::{ObjectKey, World, changes::Changes, reach::Reach};
 
@@ -15,11 +16,29 @@ const MOST_ADDRESSES: usize = 4096;
 
 /// The gateways whose surroundings, or whose networks for guests, may have changed.
 pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
-    let mut services = changes.services.iter().chain(&changes.endpoints);
-    if changes.all || services.any(ObjectKey::is_api_server) {
+    if changes.all || is_of_api_server(changes) {
         return world.gateways.keys().cloned().collect();
     }
     changes.reach.union(&changes.gateways).cloned().collect()
+}
+
+/// Whether the addresses of the API server may be among the changes.
+pub(crate) fn is_of_api_server(changes: &Changes) -> bool {
+    changes.services.iter().chain(&changes.endpoints).any(ObjectKey::is_api_server)
+}
+
+/// The known addresses of the API server and of its Service.
+pub(crate) fn api_server(world: &World) -> impl Iterator<Item = SocketAddr> + '_ {
+    world.api_server.iter().chain(&world.api_service).copied().chain(world.api_servers())
+}
+
+/// Whether one of these ports of an address, in any of its forms, is that of a node of the gateway's fleet or of the
+/// API server. The proxies of the gateway decide the same by the set [`PROTECTED`].
+pub(crate) fn protects(world: &World, gateway: &ObjectKey, ip: IpAddr, ports: &RangeInclusive<u16>) -> bool {
+    let reach = world.reach.get(gateway);
+    let is_node = |ip: &IpAddr| reach.is_some_and(|reach| reach.nodes.contains(ip));
+    let is_api_server = |ip: IpAddr| api_server(world).any(|at| at.ip() == ip && ports.contains(&at.port()));
+    forms(ip).any(|form| is_node(&form) || is_api_server(form))
 }
 
 /// The reserved endpoint sets of a gateway, by name, including empty ones.
@@ -36,9 +55,7 @@ pub(crate) fn sets(world: &World, gateway: &ObjectKey) -> BTreeMap<String, Endpo
         }
     }
     let mut protected: BTreeSet<SocketAddr> = reach.nodes.iter().map(whole).collect();
-    protected.extend(&world.api_server);
-    protected.extend(&world.api_service);
-    protected.extend(world.api_servers());
+    protected.extend(api_server(world));
     let set = |name: &str, all: BTreeSet<SocketAddr>| -> (String, EndpointSet) {
         (name.to_owned(), all.into_iter().take(MOST_ADDRESSES).collect())
     };

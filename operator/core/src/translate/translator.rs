@@ -7,6 +7,7 @@
 //! Changes ─▶ Forwards::read        ─▶ [Reread]     forwards that were read again, and where they run
 //!         ─▶ Members::regroup      ─▶ Regrouped    groups that opened, closed or have other members
 //!         ─▶ Ledgers::settle       ─▶ Settled      groups whose claims were decided, forwards with another outcome
+//!         ─▶ Protected::refresh    ─▶ {IpAddr}     addresses that gateways began or ceased to refuse
 //!         ─▶ judging::due          ─▶ {Origin}     forwards that may be judged differently
 //!         ─▶ judging::judge        ─▶ Judged       new judgements
 //!         ─▶ Forwards::record      ─▶ Recorded     forwards with the listeners of their old judgements, other verdicts
@@ -26,6 +27,7 @@ mod ledgers;
 mod meetings;
 mod members;
 mod programs;
+mod protected;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +39,7 @@ use proxy_api::{Configuration, Origin, Transport, Version};
 
 use self::{
     endpoints::EndpointSets, forwards::Forwards, known::Known, ledgers::Ledgers, members::Members, programs::Programs,
+    protected::Protected,
 };
 use crate::{
     translate::{groups::Group, program::Snapshot, update::Update, verdict::Verdict, work::Work},
@@ -60,6 +63,7 @@ pub struct Translator {
     forwards: Forwards,
     members: Members,
     ledgers: Ledgers,
+    protected: Protected,
     endpoints: EndpointSets,
     programs: Programs,
 }
@@ -72,7 +76,8 @@ impl Translator {
         let regrouped = self.members.regroup(world, changes, &reread);
         let settled = self.ledgers.settle(world, &regrouped, &self.forwards, &self.members);
         let claims = settled.work;
-        let due = judging::due(world, changes, &regrouped, settled, &self.forwards);
+        let moved = self.protected.refresh(world, changes);
+        let due = judging::due(world, changes, &regrouped, settled, &moved, &self.forwards);
         let looked_at = due.len() as u64;
         let judged = judging::judge(world, due, &self.forwards, &self.members, &self.ledgers);
         let recorded = self.forwards.record(judged.judgements);

@@ -178,9 +178,10 @@ fn a_grant_counts_only_for_the_kind_that_it_names() {
 }
 
 #[test]
-fn a_sidecar_may_use_an_address_that_the_operator_protects_from_gateways() {
+fn a_sidecar_may_use_the_api_server_and_an_address_that_the_operator_protects_from_gateways() {
     let mut world = sidecars(&[("a", &tcp("80", "{address: {host: 203.0.113.7, port: 6443}}"))]);
     world.protected = "203.0.113.7/32".parse().expect("networks");
+    world.api_server.insert("203.0.113.7:6443".parse().expect("an address"));
     assert_eq!(reason(&world), "ResolvedRefs");
 }
 

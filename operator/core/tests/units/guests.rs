@@ -67,8 +67,10 @@ impl Followed {
 
     /// From now on, the fleet has this reach.
     fn reach(&mut self, reach: Reach) {
+        let before = self.world.reach.get(&edge()).map(|before| before.fronts.clone()).unwrap_or_default();
+        let fronts = (before != reach.fronts).then(edge).into_iter().collect();
         self.world.reach.insert(edge(), reach);
-        self.update(&Changes { reach: [edge()].into(), fronts: [edge()].into(), ..Changes::default() });
+        self.update(&Changes { reach: [edge()].into(), fronts, ..Changes::default() });
     }
 
     fn add(&mut self, text: &str) {
@@ -322,6 +324,46 @@ fn addresses_that_the_operator_protects_are_refused_on_a_gateway_unless_it_names
     followed.allow(&[]);
     let verdict = followed.translator.verdict(&Origin::port_forward("infra", "plain")).expect("a verdict");
     assert!(verdict.resolved_refs.message.contains(why), "{}", verdict.resolved_refs.message);
+}
+
+#[test]
+fn an_address_is_refused_in_status_while_a_node_of_the_fleet_or_the_api_server_has_it_and_its_listener_stays() {
+    let api_server = |address: &str| {
+        let ports = format!("[{{protocol: TCP, port: 443, endpoints: ['{address}']}}]");
+        format!(
+            "kind: World\napiServer: ['10.96.0.1:443']\nservices: {{default/kubernetes: {{cluster: {ports}}}, \
+             infra/alias: {{external: {{host: 10.0.0.8}}}}}}\n"
+        )
+    };
+    let text = api_server("192.0.2.10:6443")
+        + EDGE
+        + &forward("infra", "node", 80, "{address: {host: '64:ff9b::a00:8', port: 22}}")
+        + &forward("infra", "alias", 81, "{service: {name: alias, port: 22}}")
+        + &forward("infra", "server", 82, "{address: {host: 192.0.2.10, port: 6443}}")
+        + &forward("infra", "service", 83, "{address: {host: 10.96.0.1, port: 443}}")
+        + &forward("infra", "beside", 84, "{address: {host: 192.0.2.10, port: 6444}}");
+    let mut followed = Followed::new(&text);
+    let reasons =
+        |followed: &Followed| ["node", "alias", "server", "service", "beside"].map(|it| followed.reason("infra", it));
+    let (refused, used) = ("AddressNotAllowed", "ResolvedRefs");
+    assert_eq!(reasons(&followed), [used, used, refused, refused, used]);
+    let listeners = followed.configuration().listeners;
+    assert_eq!(listeners.len(), 5);
+    followed.reach(Reach { nodes: ips(&["10.0.0.8"]), ..Reach::default() });
+    assert_eq!(reasons(&followed), [refused, refused, refused, refused, used]);
+    assert_eq!(followed.configuration().listeners, listeners, "nodes come and go, and proxies know them");
+    let verdict = followed.translator.verdict(&Origin::port_forward("infra", "node")).expect("a verdict");
+    assert!(verdict.resolved_refs.message.contains("(as a /32 or /128)"), "{}", verdict.resolved_refs.message);
+    followed.allow(&["0.0.0.0/0", "10.0.0.8/32"]);
+    assert_eq!(reasons(&followed), [used, used, refused, refused, used]);
+    followed.allow(&["0.0.0.0/0"]);
+    assert_eq!(reasons(&followed), [refused, refused, refused, refused, used]);
+    followed.reach(Reach::default());
+    assert_eq!(reasons(&followed), [used, used, refused, refused, used]);
+    followed.world.services = crate::support::world(&api_server("192.0.2.10:6444")).services;
+    let kubernetes = ObjectKey::new("default", "kubernetes");
+    followed.update(&Changes { endpoints: [kubernetes].into(), ..Changes::default() });
+    assert_eq!(reasons(&followed), [used, used, used, refused, refused]);
 }
 
 #[test]

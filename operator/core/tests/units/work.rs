@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crds::{PortForward, PortForwardStatus};
-use operator_core::{Changes, ObjectKey, Pod, Translator, Update, World, translate::work::Work};
+use operator_core::{Changes, ObjectKey, Pod, Translator, Update, World, translate::work::Work, world::reach::Reach};
 use proxy_api::Version;
 use serde_json::{Value, json};
 
@@ -301,4 +301,24 @@ fn a_listener_that_accepts_any_port_of_a_full_service_tries_none() {
     assert!(scene.all().claims >= 100);
     let added = scene.set(in_edge(2010, &any));
     assert_eq!((added.work.claims, added.work.judged), (0, 1));
+}
+
+#[test]
+fn a_node_that_joins_or_leaves_a_fleet_concerns_the_forwards_that_name_its_address() {
+    let mut scene = Scene::in_gateway(1000, &json!({"service": {"type": "None"}}), |at| tcp(1000 + at));
+    let mut other = in_edge(7, &tcp(1007));
+    for backend in other.spec.listeners.iter_mut().flat_map(|listener| &mut listener.backends) {
+        backend.address.as_mut().expect("an address").host = "192.0.2.77".to_owned();
+    }
+    scene.put(other);
+    scene.all();
+    let mut judged = |nodes: &[&str]| {
+        let nodes = nodes.iter().map(|node| node.parse().expect("an address")).collect();
+        scene.world.reach.insert(key("edge"), Reach { nodes, ..Reach::default() });
+        scene.update(&Changes { reach: [key("edge")].into(), ..Changes::default() }).work.judged
+    };
+    assert_eq!(judged(&["10.0.0.9"]), 0);
+    assert_eq!(judged(&["10.0.0.9", "192.0.2.77"]), 1);
+    assert_eq!(judged(&["10.0.0.8", "192.0.2.77"]), 0, "it stays");
+    assert_eq!(judged(&["10.0.0.8"]), 1);
 }

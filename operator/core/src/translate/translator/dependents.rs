@@ -1,6 +1,6 @@
-//! Indexes of forwards by the objects, grants and claims on which they depend.
+//! Indexes of forwards by the objects, addresses, grants and claims on which they depend.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use proxy_api::Origin;
 
@@ -22,6 +22,7 @@ pub(super) struct Dependents {
     by_gateway: Index,
     by_service: Index,
     by_agent: Index,
+    by_address: Index<IpAddr>,
     /// Forwards with backends in Services of other namespaces.
     foreign: BTreeSet<Origin>,
     /// Forwards with backends on the host of the proxy itself or in front of its fleet, which may be listeners of the
@@ -83,6 +84,11 @@ impl Dependents {
         self.by_gateway.set(key, old, new);
     }
 
+    /// Replaces the addresses on which a forward depends. Both lists are sorted.
+    pub(super) fn set_addresses(&mut self, key: &Origin, old: &[IpAddr], new: &[IpAddr]) {
+        self.by_address.set(key, old, new);
+    }
+
     /// Replaces the dependencies of a forward. `services` and `agents` are its earlier ones.
     pub(super) fn set(&mut self, key: &Origin, (services, agents): (&[ObjectKey], &[ObjectKey]), needs: &Needs) {
         self.by_service.set(key, services, &needs.services);
@@ -117,6 +123,11 @@ impl Dependents {
     /// The forwards that name an agent or whose listeners use it.
     pub(super) fn of_agent(&self, agent: &ObjectKey) -> impl Iterator<Item = &Origin> {
         self.by_agent.of(agent)
+    }
+
+    /// The forwards that name an address.
+    pub(super) fn of_address(&self, address: &IpAddr) -> impl Iterator<Item = &Origin> {
+        self.by_address.of(address)
     }
 
     /// Every Service that a forward depends on.

@@ -1,6 +1,9 @@
 //! The forwards as last read and judged, with their dependencies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use proxy_api::Origin;
 
@@ -119,12 +122,14 @@ impl Forwards {
         };
         let needs = Needs::of(key, known.in_force(), &judgement);
         self.dependents.set(key, (known.services(), known.agents()), &needs);
+        self.dependents.set_addresses(key, known.addresses(), &judgement.addresses);
         known.replace(judgement, needs)
     }
 
     fn forget(&mut self, key: &Origin) -> Vec<Compiled> {
         let Some(known) = self.known.remove(key) else { return Vec::new() };
         self.dependents.forget(key, known.gateway(), (known.services(), known.agents()));
+        self.dependents.set_addresses(key, known.addresses(), &[]);
         known.into_compiled()
     }
 
@@ -156,6 +161,11 @@ impl Forwards {
     /// The forwards that name an agent or whose listeners use it.
     pub(super) fn of_agent(&self, agent: &ObjectKey) -> impl Iterator<Item = &Origin> {
         self.dependents.of_agent(agent)
+    }
+
+    /// The forwards that name an address.
+    pub(super) fn of_address(&self, address: &IpAddr) -> impl Iterator<Item = &Origin> {
+        self.dependents.of_address(address)
     }
 
     /// The forwards that depend on grants.

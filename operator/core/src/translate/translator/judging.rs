@@ -1,6 +1,6 @@
 //! Selects the forwards to judge again, and judges them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use proxy_api::Origin;
 
@@ -30,12 +30,13 @@ pub(super) struct Judged {
 }
 
 /// The forwards that may be judged differently: their own spec, groups, pods, claims, Services, agents or fleet
-/// changed.
+/// changed, or they name an address among `moved`.
 pub(super) fn due(
     world: &World,
     changes: &Changes,
     regrouped: &Regrouped,
     settled: Settled,
+    moved: &BTreeSet<IpAddr>,
     forwards: &Forwards,
 ) -> BTreeSet<Origin> {
     let mut due = settled.forwards;
@@ -47,6 +48,7 @@ pub(super) fn due(
     due.extend(services.flat_map(|service| forwards.of_service(service)).cloned());
     due.extend(changes.fronts.iter().flat_map(|gateway| forwards.of_gateway(gateway)).cloned());
     due.extend(agents::changed(world, changes).iter().flat_map(|agent| forwards.of_agent(agent)).cloned());
+    due.extend(moved.iter().flat_map(|address| forwards.of_address(address)).cloned());
     if changes.grants {
         due.extend(forwards.on_grants().cloned());
     }

@@ -1,6 +1,6 @@
 //! One forward as last read and judged.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -122,6 +122,11 @@ impl Known {
     /// Agents that the forward names or that its listeners use, sorted.
     pub(super) fn agents(&self) -> &[ObjectKey] {
         &self.agents
+    }
+
+    /// Addresses that backends of the forward name, sorted: see [`Judgement::addresses`].
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        &self.judgement.addresses
     }
 
     /// The last verdict.
