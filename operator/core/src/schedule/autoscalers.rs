@@ -6,6 +6,7 @@ use std::{
 };
 
 use crds::TargetKind;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     desired::{
@@ -200,12 +201,8 @@ impl Autoscalers {
             let last = entry.and_then(|entry| entry.applied.as_ref());
             let was_applied = last.is_some_and(|(applied, _, result)| result.is_ok() && same(applied));
             let is_refused = entry.and_then(|entry| entry.refused.as_deref()) == Some(scaler);
-            let metadata = match subject {
-                Subject::Forward(key) => cache.world.forwards.get(key).map(|it| &it.metadata),
-                Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
-                Subject::Agent(_) => None,
-            };
-            let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
+            let created =
+                metadata(subject, cache).and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
             let scales = exists || was_applied;
             (!scales, is_refused, created.is_none(), created, subject.clone())
         });
@@ -234,8 +231,10 @@ impl Autoscalers {
         let entry = self.entries.entry(subject.clone()).or_default();
         // The fleet of a new gateway may not exist yet.
         let is_early = matches!(&subject, Subject::Gateway(key) if cache.fleet(key).is_none());
+        // Foreground deletion would wait for an HPA that is created again.
+        let is_leaving = metadata(&subject, cache).is_some_and(|metadata| metadata.deletion_timestamp.is_some());
         let is_applying = entry.applying.is_some_and(|(_, began)| now < began + SILENCE);
-        if is_applying || is_early {
+        if is_applying || is_early || is_leaving {
             return None;
         }
         let cause = entry.due(&scaler, cache.shown_scaler(&scaler.key), now)?;
@@ -300,6 +299,14 @@ fn persisted(subject: &Subject, cache: &Cache) -> Option<Finding> {
     let type_ = ConditionType::ScalingActive;
     let persisted = conditions?.iter().find(|condition| condition.type_ == type_.as_str())?;
     Some(Finding::new(type_, Truth::parse(&persisted.status), &persisted.reason, persisted.message.clone()))
+}
+
+fn metadata<'a>(subject: &Subject, cache: &'a Cache) -> Option<&'a ObjectMeta> {
+    match subject {
+        Subject::Forward(key) => cache.world.forwards.get(key).map(|forward| &forward.metadata),
+        Subject::Gateway(key) => cache.world.gateways.get(key).map(|gateway| &gateway.metadata),
+        Subject::Agent(_) => None,
+    }
 }
 
 /// The HPA that an object requests.

@@ -167,3 +167,17 @@ fn a_status_is_no_drift() {
         assert!(desk.is_silent_at(40_000));
     }
 }
+
+#[test]
+fn an_object_that_is_being_deleted_gets_its_autoscaler_no_more_and_keeps_the_one_that_is_left() {
+    let mut desk = Desk::settled();
+    let mut leaving = scaling("web", "Deployment", "shop");
+    leaving["metadata"]["deletionTimestamp"] = json!("2025-01-01T00:00:00Z");
+    desk.scene.see(forward(leaving));
+    desk.show("theirs");
+    assert!(desk.is_silent_at(40_000), "it is neither repaired nor deleted");
+    desk.scene.gone(Kind::Scalers, NAME);
+    assert!(desk.is_silent_at(120_000), "it is not created again");
+    desk.scene.gone(Kind::Forwards, "web");
+    assert!(desk.is_silent_at(120_250));
+}
