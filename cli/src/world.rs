@@ -162,10 +162,47 @@ fn open_gateway(controller_class: Option<String>, address_cidrs: Vec<Cidr>, host
 
 #[cfg(test)]
 mod tests {
-    use operator_core::translate;
-    use serde_json::json;
+    use operator_core::{Changes, Translator, translate, translate::work::Work};
+    use proxy_api::Version;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    const COUNT: u16 = 500;
+
+    /// The work for this many forwards in sidecars, on ports of their own, in the cluster that `validate` takes.
+    fn validated(selector: impl Fn(u16) -> Value) -> Work {
+        let mut world = World::default();
+        for at in 0..COUNT {
+            let forward = json!({
+                "metadata": {"name": format!("f{at}"), "namespace": "a"},
+                "spec": {
+                    "placement": {"sidecar": {"selector": selector(at)}},
+                    "listeners": [{
+                        "name": "l", "protocol": "TCP", "port": 1000 + at,
+                        "backends": [{"address": {"host": "192.0.2.1", "port": 1}}],
+                    }],
+                },
+            });
+            let forward = serde_json::from_value(forward).expect("a forward");
+            world.forwards.insert(ObjectKey::new("a", format!("f{at}")), forward);
+        }
+        let version = Version { epoch: String::new(), number: 1 };
+        Translator::default().update(&any_cluster(world), &Changes::all(), &version).work
+    }
+
+    #[test]
+    fn forwards_with_one_selector_are_as_much_work_as_forwards_with_many() {
+        let count = u64::from(COUNT);
+        let one_each = validated(|at| json!({"matchLabels": {"app": format!("a{at}")}}));
+        assert_eq!((one_each.judged, one_each.claims), (count, count));
+        let expression = json!({"key": "app", "operator": "In", "values": ["shop", "blog"]});
+        for same in [json!({}), json!({"matchLabels": {"app": "shop"}}), json!({"matchExpressions": [expression]})] {
+            let work = validated(|_| same.clone());
+            assert_eq!((work.judged, work.claims), (count, count), "{same}");
+            assert!(work.selectors <= 2 * count && work.pods <= 2 * count, "{same}: {work:?}");
+        }
+    }
 
     #[test]
     fn an_unknown_gateway_has_the_class_of_its_forward_and_a_known_one_must_have() {

@@ -1,9 +1,11 @@
 //! What an update of the translation looks at, in counts: work follows what a change concerns.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crds::{PortForward, PortForwardStatus};
-use operator_core::{Changes, ObjectKey, Pod, Translator, Update, World, translate::work::Work, world::reach::Reach};
+use operator_core::{
+    Changes, ObjectKey, Pod, Snapshot, Translator, Update, World, translate::work::Work, world::reach::Reach,
+};
 use proxy_api::Version;
 use serde_json::{Value, json};
 
@@ -73,6 +75,12 @@ impl Scene {
             None => drop(self.world.pods.remove(&key(name))),
         }
         self.update(&Changes { pods: BTreeSet::from([key(name)]), ..Changes::default() })
+    }
+
+    /// What the proxy of a pod should run.
+    fn run_by(&self, name: &str) -> Arc<Snapshot> {
+        let group = self.translator.group_of(&key(name)).expect("a group");
+        self.translator.snapshot(group).expect("a snapshot").clone()
     }
 
     /// This many forwards in the gateway `edge`.
@@ -176,6 +184,35 @@ fn a_change_of_one_forward_decides_its_own_claim_alone() {
     let mut scene = on_one_pod(1000);
     let changed = forward("f00007", &sidecar(&json!({"app": "shop"})), &tcp(3000), 7);
     assert_eq!(scene.set(changed).work, Work { selectors: 0, pods: 0, claims: 1, judged: 1, ..Work::default() });
+}
+
+#[test]
+fn a_forward_that_joins_others_or_leaves_them_has_its_own_group_judged_once_and_its_own_listener_sent() {
+    let mut scene = on_one_pod(1000);
+    // As many forwards that it does not concern, in the same namespace.
+    for at in 0..1000 {
+        scene.put(forward(&format!("g{at:05}"), &sidecar(&json!({"app": "blog"})), &tcp(1000 + at), at));
+    }
+    scene.world.pods.insert(key("blog"), pod(&[("app", "blog")]));
+    scene.all();
+    let alone = scene.run_by("a");
+    let joined = scene.set(forward("late", &sidecar(&json!({"app": "shop"})), &tcp(5000), 400));
+    let together = scene.run_by("a");
+    scene.world.forwards.remove(&key("late"));
+    let left = scene.update(&Changes { forwards: [key("late")].into(), ..Changes::default() });
+    for (update, now, before) in [(joined, &together, &alone), (left, &scene.run_by("a"), &together)] {
+        let work = update.work;
+        // The three pods of the namespace are compared with its selector, and the two that it selects are placed.
+        assert_eq!((work.pods, update.placed.len(), update.programs.len()), (5, 2, 2), "{work:?}");
+        // Pods with the same labels are compared with the selectors of their group once.
+        assert!(work.selectors <= 1002, "{work:?}");
+        // Every forward of a group has the name of the group in its verdict.
+        assert!(work.claims <= 1001 && work.judged <= 1001, "{work:?}");
+        assert!(update.verdicts.iter().all(|verdict| !verdict.name.starts_with('g')), "others are not concerned");
+        let sent = now.changes_since(before);
+        let items: usize = sent.iter().map(|part| part.upserts.len() + part.removals.len()).sum();
+        assert_eq!((sent.len(), items), (1, 1), "a proxy gets what it does not have");
+    }
 }
 
 #[test]

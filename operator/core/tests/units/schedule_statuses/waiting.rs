@@ -1,13 +1,14 @@
 //! Which forwards a report causes to be evaluated: counts of what is queued.
 
 use operator_core::{
+    Subject,
     schedule::statuses::Statuses,
     world::{objects::Object, watched::Kind},
 };
 use serde_json::json;
 
 use super::{Desk, silent};
-use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, ms, side, web, writes};
+use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, ms, proxy, side, web, writes};
 
 /// A gateway with these proxies and this many forwards, all evaluated and none written: they wait.
 fn waiting(pods: &[&str], forwards: u16) -> Desk {
@@ -65,6 +66,36 @@ fn a_forward_is_not_evaluated_for_every_proxy_that_it_waits_for() {
     }
     assert_eq!(evaluated, 1);
     assert_eq!(desk.statuses.outstanding(), 1, "the sidecar of the other forward");
+}
+
+#[test]
+fn a_forward_that_joins_others_in_a_pod_has_no_status_of_theirs_written_if_the_proxy_reports_in_time() {
+    let names: Vec<String> = (0..100).map(|at| format!("f{at:03}")).collect();
+    let mut scene = Scene::new();
+    scene.see(Object::Pod(key("app"), app_pod("app")));
+    for (name, port) in names.iter().zip(1000..) {
+        scene.see(forward(side(name, port)));
+    }
+    scene.report("app", &[]);
+    let mut desk = Desk::new(scene);
+    desk.statuses.look_at(names.iter().map(|name| key(name)).collect(), ms(1000));
+    let first = desk.at_most(1000, 999);
+    assert_eq!(writes(&first).len(), 100);
+    desk.write(&first, 1100);
+    assert!(silent(&desk.at_most(1110, 999)));
+    // The pod has another group now, so that its proxy has agreed to nothing yet.
+    let joined = desk.scene.see(forward(side("late", 5000)));
+    desk.scene.proxies.moved(&proxy("app"));
+    desk.statuses.verdicts(joined.update.verdicts, ms(2000));
+    desk.statuses.fleets(&joined.moved, &desk.scene.translator, ms(2000));
+    assert_eq!(desk.statuses.queued(), 101, "each forward of the group once");
+    assert!(silent(&desk.at_most(2000, 999)));
+    assert_eq!((desk.statuses.outstanding(), desk.statuses.queued()), (101, 0));
+    desk.scene.report("app", &[]);
+    desk.reported("app", true, 2100);
+    let written = writes(&desk.at_most(2110, 999));
+    assert_eq!(written.iter().map(|write| &write.subject).collect::<Vec<_>>(), [&Subject::Forward(key("late"))]);
+    assert_eq!(desk.statuses.outstanding(), 0);
 }
 
 #[test]
