@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use harness::{Force, Node, Operation, Outcomes, Siege, Toll, until};
+use harness::{Force, Held, Node, Operation, Outcomes, Siege, Toll, until};
 
 /// Measure how much later things are while a hostile pod tries every door.
 #[derive(Clone, Copy, Debug, Parser)]
@@ -74,14 +74,16 @@ fn rounds(siege: &Siege<'_>, lasting: Duration, after_each: impl Fn()) -> Outcom
 }
 
 fn print(calm: &Outcomes, attacked: &Outcomes) {
-    println!("| operation | times | median | maximum | times under attack | median | maximum | later |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| operation | times | median | maximum | retries | times under attack | median | maximum | retries | later |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for operation in Operation::QUICK.into_iter().chain(Operation::LONG) {
         let (before, after) = (calm.median_and_most(operation), attacked.median_and_most(operation));
-        let row = [calm.count(operation).to_string(), show(before), attacked.count(operation).to_string(), show(after)];
+        let cells = |outcomes: &Outcomes, times| {
+            format!("{} | {} | {}", outcomes.count(operation), show(times), outcomes.retries(operation))
+        };
         let later = before.zip(after).map(|(before, after)| after.1.saturating_sub(before.1));
-        // A certificate is renewed when it is due: how long that takes says nothing about the attack.
-        let later = later.filter(|_| operation != Operation::Rotation);
         let verdict =
             later.map_or_else(
                 String::new,
@@ -89,10 +91,26 @@ fn print(calm: &Outcomes, attacked: &Outcomes) {
                     if later > LATE { format!("**{}**", millis(later)) } else { millis(later) }
                 },
             );
-        println!("| {} | {} | {verdict} |", operation.name(), row.join(" | "));
+        println!("| {} | {} | {} | {verdict} |", operation.name(), cells(calm, before), cells(attacked, after));
     }
     println!("\nlater: the maximum under attack without the maximum before it; bold above {}", millis(LATE));
+    println!("retries: attempts of clients before the one that succeeded, over all times");
     println!("refused: {} before, {} under attack", calm.refused.len(), attacked.refused.len());
+    print_held("before", &calm.held);
+    print_held("under attack", &attacked.held);
+}
+
+/// Prints what became of the session that was held.
+fn print_held(when: &str, held: &Held) {
+    let Held { echoes, slowest, breaks } = held;
+    println!(
+        "the session that was held, {when}: {echoes} echoes, the slowest {}, {} breaks",
+        millis(*slowest),
+        breaks.len()
+    );
+    for why in breaks {
+        println!("- {why}");
+    }
 }
 
 fn print_attack(toll: &Toll) {

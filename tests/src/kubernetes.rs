@@ -30,4 +30,4 @@ pub use output::CommandOutput;
 pub use page::Page;
 pub use rendering::{helm_command, kustomize};
 pub use scene::{Fleet, Scene};
-pub use siege::{Operation, Outcomes, Siege};
+pub use siege::{Done, Held, Operation, Outcomes, Siege};

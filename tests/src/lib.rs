@@ -33,9 +33,9 @@ pub use attack::{Attack, Door, Force, LYING_PROXIES, Lie, LyingProxy, Speaks, To
 pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
-    Argo, CHARTS, Cluster, CommandOutput, ControlPlane, Fleet, FleetPod, FleetProxy, Holder, Namespace, Namespaced,
-    Node, OPERATOR, Operation, Operator, Outcomes, Outpost, Page, Scene, Siege, block_on, expire_lease, helm_command,
-    install, kustomize, processes_of, resource_overrides, roots, scene,
+    Argo, CHARTS, Cluster, CommandOutput, ControlPlane, Done, Fleet, FleetPod, FleetProxy, Held, Holder, Namespace,
+    Namespaced, Node, OPERATOR, Operation, Operator, Outcomes, Outpost, Page, Scene, Siege, block_on, expire_lease,
+    helm_command, install, kustomize, processes_of, resource_overrides, roots, scene,
 };
 #[cfg(target_os = "linux")]
 pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};

@@ -2,14 +2,19 @@
 
 mod figures;
 mod hostile_namespace;
+mod long_session;
 mod objects;
 mod operations;
+mod outcomes;
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
     panic::resume_unwind,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -21,8 +26,12 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::ListParams};
 
-pub use self::operations::{Operation, Outcomes};
 use self::{hostile_namespace::HostileNamespace, objects::forward};
+pub use self::{
+    long_session::Held,
+    operations::{Done, Operation},
+    outcomes::Outcomes,
+};
 use super::{Namespace, Node, OPERATOR, block_on, install, scene::until_ready};
 use crate::{Attack, Door, Force, Speaks, greeting, until};
 
@@ -99,6 +108,8 @@ pub struct Siege<'a> {
     hostile: HostileNamespace<'a>,
     /// Pods with a sidecar so far.
     pods: AtomicUsize,
+    /// The session that is held all the time, unless it is broken.
+    long_session: Mutex<Option<TcpStream>>,
     /// When everything worked for the first time.
     begun: Instant,
 }
@@ -124,7 +135,8 @@ impl<'a> Siege<'a> {
         let service = service.parse().expect("an address");
         let hostile = HostileNamespace::prepare(node);
         let pods = AtomicUsize::new(0);
-        let mut siege = Self { node, namespace, service, attacker, hostile, pods, begun: Instant::now() };
+        let (long_session, begun) = (Mutex::default(), Instant::now());
+        let mut siege = Self { node, namespace, service, attacker, hostile, pods, long_session, begun };
         // What is new takes a moment: Services route, the aggregator finds the leader, API servers trust the webhook.
         for operation in Operation::QUICK {
             until(operation.name(), || siege.run(operation).is_ok());
@@ -138,6 +150,10 @@ impl<'a> Siege<'a> {
         for door in siege.doors().iter().filter(|door| [AGENTS, AGENTS_OF_SIDECAR].contains(&door.at.port())) {
             until(&format!("{} is open", door.name), || node.connect(door.at).is_ok());
         }
+        until("a session in the sidecar that stays is open", || {
+            siege.long_session = Mutex::new(siege.open_session().ok());
+            siege.long_session.get_mut().is_ok_and(|session| session.is_some())
+        });
         siege.begun = Instant::now();
         siege
     }
@@ -165,10 +181,11 @@ impl<'a> Siege<'a> {
         self.begun.elapsed()
     }
 
-    /// Does what is quick all the time while `work` runs.
+    /// Does what is quick all the time while `work` runs, and holds a session.
     pub fn meanwhile<T>(&self, work: impl FnOnce() -> T) -> (T, Outcomes) {
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
+            let session = scope.spawn(|| self.hold(&ended));
             let visits = scope.spawn(|| {
                 let mut outcomes = Outcomes::default();
                 while !ended.load(Relaxed) {
@@ -182,7 +199,9 @@ impl<'a> Siege<'a> {
             let ending = Ending(&ended);
             let done = work();
             drop(ending);
-            (done, visits.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            let mut outcomes = visits.join().unwrap_or_else(|panic| resume_unwind(panic));
+            outcomes.held = session.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (done, outcomes)
         })
     }
 

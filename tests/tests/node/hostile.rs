@@ -67,6 +67,9 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     // Datagrams may be lost. A client that the flood starves has no answer at all.
     assert!(lost.len() * 10 <= quick.count(Operation::Datagram), "too many datagrams without an answer: {lost:?}");
     assert!(all_went_on(&quick), "sessions and admissions continue all the time: {quick:?}");
+    let held = &quick.held;
+    eprintln!("the session that was held: {held:?}");
+    assert!(held.breaks.is_empty() && held.echoes > 20, "a session lasts as long as the attack: {held:?}");
     let restarts = siege.restarts();
     assert!(restarts.is_empty(), "no container was restarted: {}", restarts.join("\n"));
     assert!(toll.until_stopped, "the attack lasted as long as the operations");

@@ -1,7 +1,6 @@
 //! What keeps working under attack: each operation either succeeds in a measured time, or is refused.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Read, Write},
     net::SocketAddr,
     thread,
@@ -64,7 +63,7 @@ pub enum Operation {
     Scale,
     /// A change of the leader, from the deletion of its pod to a change of a forward under the next one.
     Leader,
-    /// The next serving certificate of a replica.
+    /// The renewal of the serving certificate of a replica, from one to the next.
     Rotation,
 }
 
@@ -91,47 +90,18 @@ impl Operation {
             Self::Sidecar => "a new pod, until its sidecar serves",
             Self::Scale => "kubectl scale, until the new proxy is ready",
             Self::Leader => "deletion of the leader, until a change is programmed",
-            Self::Rotation => "the next serving certificate",
+            Self::Rotation => "from one serving certificate to the next",
         }
     }
 }
 
-/// Times of operations that succeeded, and why others did not.
-#[derive(Clone, Debug, Default)]
-pub struct Outcomes {
-    times: BTreeMap<Operation, Vec<Duration>>,
-    /// What was refused, and why.
-    pub refused: Vec<String>,
-}
-
-impl Outcomes {
-    /// Adds the outcome of an operation.
-    pub fn add(&mut self, operation: Operation, outcome: Result<Duration, String>) {
-        match outcome {
-            Ok(took) => self.times.entry(operation).or_default().push(took),
-            Err(why) => self.refused.push(why),
-        }
-    }
-
-    /// Adds other outcomes.
-    pub fn merge(&mut self, other: Self) {
-        for (operation, times) in other.times {
-            self.times.entry(operation).or_default().extend(times);
-        }
-        self.refused.extend(other.refused);
-    }
-
-    /// How often an operation succeeded.
-    pub fn count(&self, operation: Operation) -> usize {
-        self.times.get(&operation).map_or(0, Vec::len)
-    }
-
-    /// Median and maximum of the times of an operation, if it ever succeeded.
-    pub fn median_and_most(&self, operation: Operation) -> Option<(Duration, Duration)> {
-        let mut times = self.times.get(&operation)?.clone();
-        times.sort_unstable();
-        Some((*times.get(times.len() / 2)?, *times.last()?))
-    }
+/// An operation that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// How long it took, all attempts included.
+    pub took: Duration,
+    /// Attempts of its client before the one that succeeded.
+    pub retries: usize,
 }
 
 impl Siege<'_> {
@@ -139,27 +109,28 @@ impl Siege<'_> {
     ///
     /// # Errors
     /// What was refused, and why.
-    pub fn run(&self, operation: Operation) -> Result<Duration, String> {
+    pub fn run(&self, operation: Operation) -> Result<Done, String> {
+        let at_once = |took: Duration| Done { took, retries: 0 };
         let done = match operation {
-            Operation::Session => self.session(PLAIN, &[]),
-            Operation::Header => self.session(HEADER, &attack::opening(Speaks::Header)),
-            Operation::ServerName => self.session(SERVER_NAME, &attack::opening(Speaks::ServerName)),
+            Operation::Session => self.session(PLAIN, &[]).map(at_once),
+            Operation::Header => self.session(HEADER, &attack::opening(Speaks::Header)).map(at_once),
+            Operation::ServerName => self.session(SERVER_NAME, &attack::opening(Speaks::ServerName)).map(at_once),
             Operation::Datagram => self.datagram(),
             Operation::Message => self.message(),
-            Operation::Admission => self.admission(),
-            Operation::Probe => self.probes(),
+            Operation::Admission => self.admission().map(at_once),
+            Operation::Probe => self.probes().map(at_once),
             Operation::Metric => self.metric(),
-            Operation::Sidecar => self.sidecar(),
-            Operation::Scale => self.scale(),
-            Operation::Leader => self.change_of_leader(),
-            Operation::Rotation => self.rotation(),
+            Operation::Sidecar => self.sidecar().map(at_once),
+            Operation::Scale => self.scale().map(at_once),
+            Operation::Leader => self.change_of_leader().map(at_once),
+            Operation::Rotation => self.rotation().map(at_once),
         };
         done.map_err(|why| format!("{}: {why}, {:.1?} after the start", operation.name(), self.elapsed()))
     }
 
     /// As [`Self::run`]. The proxies close a session by a reset, whatever the reason: for a session that was refused, their
     /// records say which.
-    pub(super) fn run_explained(&self, operation: Operation) -> Result<Duration, String> {
+    pub(super) fn run_explained(&self, operation: Operation) -> Result<Done, String> {
         let done = self.run(operation);
         if !Operation::SESSIONS.contains(&operation) {
             return done;
@@ -174,7 +145,7 @@ impl Siege<'_> {
     }
 
     /// Datagrams may be lost, so the first one that is answered counts.
-    fn datagram(&self) -> Result<Duration, String> {
+    fn datagram(&self) -> Result<Done, String> {
         let (started, to) = (Instant::now(), SocketAddr::new(self.service, DATAGRAMS));
         let answered = || {
             let socket = self.node.udp(to)?;
@@ -185,9 +156,9 @@ impl Siege<'_> {
             Ok::<_, io::Error>(answer[..length].ends_with(WORD))
         };
         let mut why = String::new();
-        for _ in 0..TRIES {
+        for retries in 0..TRIES {
             match answered() {
-                Ok(true) => return Ok(started.elapsed()),
+                Ok(true) => return Ok(Done { took: started.elapsed(), retries }),
                 Ok(false) => "another answer".clone_into(&mut why),
                 Err(error) => why = error.to_string(),
             }
@@ -196,7 +167,7 @@ impl Siege<'_> {
     }
 
     /// A client of RELP connects again when its connection is closed.
-    fn message(&self) -> Result<Duration, String> {
+    fn message(&self) -> Result<Done, String> {
         let (started, to) = (Instant::now(), SocketAddr::new(self.service, MESSAGES));
         let is_kept = || {
             let mut client = self.node.connect(to)?;
@@ -211,9 +182,9 @@ impl Siege<'_> {
             Ok::<_, io::Error>(())
         };
         let mut why = String::new();
-        for _ in 0..CONNECTS {
+        for retries in 0..CONNECTS {
             match is_kept() {
-                Ok(()) => return Ok(started.elapsed()),
+                Ok(()) => return Ok(Done { took: started.elapsed(), retries }),
                 Err(error) => why = error.to_string(),
             }
             thread::park_timeout(RECONNECT);
@@ -271,20 +242,22 @@ impl Siege<'_> {
         Ok(slowest)
     }
 
-    fn metric(&self) -> Result<Duration, String> {
+    fn metric(&self) -> Result<Done, String> {
         let (group, namespace) = ("/apis/custom.metrics.k8s.io/v1beta2", self.namespace.name());
         let path = format!("{group}/namespaces/{namespace}/pods/*/portlane_connections");
         let started = Instant::now();
         // A leader that does not know all loads yet says so, and an HPA asks again.
-        let mut last = String::new();
+        let (mut last, mut requests) = (String::new(), 0_usize);
         let answered = soon("the metric is answered", || {
+            requests += 1;
             let answer = self.kubectl(&["get", "--raw", &path]);
             let is_later = answer.as_ref().is_err_and(|why| why.contains("ServiceUnavailable"));
             last = answer.err().unwrap_or_default();
             !is_later
         });
         answered.map_err(|why| format!("{why}: {last}"))?;
-        if last.is_empty() { Ok(started.elapsed()) } else { Err(last) }
+        let done = Done { took: started.elapsed(), retries: requests.saturating_sub(1) };
+        if last.is_empty() { Ok(done) } else { Err(last) }
     }
 
     fn sidecar(&self) -> Result<Duration, String> {
@@ -342,13 +315,22 @@ impl Siege<'_> {
         observed == web.metadata.generation && condition(&web, "Ready").0 == "True"
     }
 
+    /// The time from one renewal to the next, which does not depend on when this begins.
     fn rotation(&self) -> Result<Duration, String> {
         let ip = self.operators().iter().find_map(address).ok_or("the operator has no pod")?;
         let leaf = || self.node.connect(SocketAddr::new(ip, WEBHOOK)).and_then(attack::leaf);
-        let started = Instant::now();
-        let first = leaf().map_err(|error| error.to_string())?;
-        soon("the serving certificate is renewed", || leaf().is_ok_and(|now| now != first))?;
-        Ok(started.elapsed())
+        let mut shown = leaf().map_err(|error| error.to_string())?;
+        let mut renewed = || {
+            soon("the serving certificate is renewed", || {
+                let Ok(now) = leaf() else { return false };
+                let is_another = now != shown;
+                shown = now;
+                is_another
+            })
+            .map(|()| Instant::now())
+        };
+        let first = renewed()?;
+        Ok(renewed()?.duration_since(first))
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Result<(), String> {
