@@ -263,7 +263,9 @@ impl Supervisor {
     fn wanted(&self) -> Work {
         let retry = self.sockets.is_lacking() || self.listeners.has_old() || self.names.is_failing();
         let retry = retry || !self.no_logs.is_empty() || !self.sockets.has_written_ports();
-        Work { retry, look: self.drains_only || !self.sockets.is_empty() }
+        // A shortage of memory can outlast the sockets: sessions of removed listeners continue.
+        let look = self.drains_only || !self.sockets.is_empty() || self.process.is_short_of_memory();
+        Work { retry, look }
     }
 
     /// Retries the sockets that failed listeners lack and the file of ports that could not be written, and forgets

@@ -13,7 +13,7 @@ use proxy::core::{
             Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, TunnelMemory,
             message_bytes, shards_datagrams, tunnel_bytes, workers,
         },
-        cgroup::{lowest, memory_files, page_cache, tightest},
+        cgroup::{allocated_by_others, lowest, memory_files, reclaimable, tightest},
         local_ports,
     },
     ports::no_ports::{self, Found, NoPorts},
@@ -257,10 +257,23 @@ fn the_group_of_version_2_with_the_lowest_limit_is_the_one_whose_memory_is_looke
 }
 
 #[test]
-fn page_cache_is_what_files_take_and_not_what_tmpfs_takes() {
-    let stat = "anon 1\nfile 110\nsock 3\nshmem 80\ninactive_anon 80\ninactive_file 10\nactive_file 20\nslab 9\n";
-    assert_eq!(page_cache(stat), 30);
-    assert_eq!((page_cache(""), page_cache("active_file\ninactive_file -1\nactive_file x")), (0, 0));
+fn what_files_take_is_reclaimable_and_what_tmpfs_takes_is_not() {
+    let stat = "anon 1\nfile 110\nsock 3\nshmem 80\ninactive_anon 80\ninactive_file 10\nactive_file 20\n\
+                slab_reclaimable 5\nslab_unreclaimable 7\nslab 12\n";
+    assert_eq!(reclaimable(stat), 35);
+    assert_eq!((reclaimable(""), reclaimable("active_file\ninactive_file -1\nactive_file x")), (0, 0));
+}
+
+#[test]
+fn other_programs_of_a_group_have_allocated_what_the_process_has_not() {
+    let (stat, status) =
+        ("file 7\nanon_thp 9\nanon 10240\n", "VmRSS:\t      9 kB\nRssAnon:\t       4 kB\nRssFile:\t 5 kB\n");
+    assert_eq!(allocated_by_others(stat, status), 6 << 10);
+    assert_eq!(allocated_by_others("anon 4096\n", status), 0, "the process is alone");
+    assert_eq!(allocated_by_others("anon 4000\n", status), 0, "the two numbers are not of the same moment");
+    for (stat, status) in [("", status), (stat, ""), (stat, "RssAnon:\t4 MB"), (stat, "RssAnon:\tx kB")] {
+        assert_eq!(allocated_by_others(stat, status), 0, "{stat} {status}");
+    }
 }
 
 // D12

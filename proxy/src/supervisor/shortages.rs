@@ -4,7 +4,13 @@ use std::{io, mem};
 
 use super::notices::notice;
 use crate::{
-    core::{limits::memory_use::MemoryUse, logging::waits::Waits},
+    core::{
+        limits::{
+            capacity::{FLOW_PLACES, SESSION_PLACES},
+            memory_use::MemoryUse,
+        },
+        logging::waits::Waits,
+    },
     log::{Level, Notice},
     memory::Group,
     process::Process,
@@ -39,9 +45,9 @@ impl Shortages {
     /// Begins or ends a shortage at `now` (seconds of the process clock). Returns a notice if one is due. Memory that
     /// cannot be read is not short: a proxy that accepts no session is useless.
     pub(super) fn look(&mut self, process: &Process, now: u64) -> Option<Notice> {
-        let (was_short, (sessions, _)) = (process.is_short_of_memory(), process.sessions.usage());
+        let (was_short, (places, _)) = (process.is_short_of_memory(), process.sessions.usage());
         let memory = self.group.as_ref().and_then(|group| group.memory().ok());
-        let short = memory.filter(|memory| memory.is_short(was_short, sessions));
+        let short = memory.filter(|memory| memory.is_short(was_short, places));
         process.set_short_of_memory(short.is_some());
         let Some(memory) = short else {
             return mem::take(&mut self.is_told).then(ended);
@@ -49,16 +55,20 @@ impl Shortages {
         self.count += u64::from(!was_short);
         let is_due = self.waits.is_due(self.count, now);
         self.is_told |= is_due;
-        is_due.then(|| begun(memory))
+        is_due.then(|| begun(memory, places, process.flows.usage().0))
     }
 }
 
-fn begun(memory: MemoryUse) -> Notice {
+/// A notice of a shortage with these places in use, and those of them that flows have.
+fn begun(memory: MemoryUse, places: usize, flows: usize) -> Notice {
     let message = format!(
         "new connections wait, and datagrams of new flows are dropped, because memory is short: {} of {} MiB are in use, \
-         with what the system buffers for sockets; raise the memory limit, or find the peers that do not read",
+         with what the system buffers for sockets (sessions: {}, flows: {}); raise the memory limit, or find the peers \
+         that do not read",
         memory.used >> 20,
-        memory.limit >> 20
+        memory.limit >> 20,
+        places.saturating_sub(flows) / SESSION_PLACES,
+        flows / FLOW_PLACES
     );
     notice(Level::Warn, "memory", "process", message)
 }
@@ -80,11 +90,12 @@ mod tests {
     fn write(folder: &Path, used: u64) {
         fs::write(folder.join("memory.current"), format!("{}\n", used * MIB)).expect("a file");
         fs::write(folder.join("memory.stat"), format!("sock {}\ninactive_file 0\n", used * MIB)).expect("a file");
+        fs::write(folder.join("status"), "RssAnon:\t0 kB\n").expect("a file");
     }
 
     /// A group with a limit of 100 MiB.
     fn group(folder: &Path) -> io::Result<Option<Group>> {
-        Group::open(folder, 100 * MIB).map(Some)
+        Group::open(folder, &folder.join("status"), 100 * MIB).map(Some)
     }
 
     // D7
@@ -120,12 +131,30 @@ mod tests {
         };
         let (level, message) = look(95, 100).expect("a notice");
         assert_eq!(level, Level::Warn);
-        assert!(message.contains("95 of 100 MiB"), "{message}");
+        assert!(message.contains("95 of 100 MiB") && message.contains("(sessions: 1, flows: 0)"), "{message}");
         assert_eq!(look(96, 200), None, "the same shortage");
         assert_eq!(look(10, 201).map(|(level, _)| level), Some(Level::Info));
         assert_eq!(look(95, 202).map(|(level, _)| level), Some(Level::Warn));
         assert_eq!(look(10, 203).map(|(level, _)| level), Some(Level::Info));
         assert_eq!((look(95, 204), look(10, 205)), (None, None), "a moment after the last notice");
+    }
+
+    #[tokio::test]
+    async fn a_shortage_ends_after_the_last_socket_is_closed() {
+        let (mut it, _told) = supervisor();
+        assert!(!it.wanted().look);
+        it.process.set_short_of_memory(true);
+        assert!(it.wanted().look);
+        it.look().await;
+        assert!(!it.process.is_short_of_memory() && !it.wanted().look);
+    }
+
+    #[test]
+    fn a_notice_tells_how_many_sessions_and_flows_share_the_memory() {
+        let memory = MemoryUse { used: 95 * MIB, limit: 100 * MIB };
+        let notice = begun(memory, 7 * SESSION_PLACES + 3 * FLOW_PLACES, 3 * FLOW_PLACES);
+        assert!(notice.message.contains("95 of 100 MiB"), "{}", notice.message);
+        assert!(notice.message.contains("(sessions: 7, flows: 3)"), "{}", notice.message);
     }
 
     #[test]

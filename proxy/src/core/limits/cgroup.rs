@@ -6,9 +6,11 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const UNLIMITED: u64 = 1 << 60;
 /// The file with the limit of a group of version 2.
 const LIMIT: &str = "memory.max";
-/// The fields of `memory.stat` with page cache, which the system takes back before it ends a process. The memory of
-/// `tmpfs` is in neither.
-const PAGE_CACHE: [&str; 2] = ["inactive_file", "active_file"];
+/// The fields of `memory.stat` with memory that the system takes back before it ends a process: page cache, and what
+/// the kernel remembers of files. The memory of `tmpfs` is in none of them.
+const RECLAIMED: [&str; 3] = ["inactive_file", "active_file", "slab_reclaimable"];
+/// The field of `memory.stat` with the memory that programs have allocated.
+const ANONYMOUS: &str = "anon";
 
 /// The files that may hold a memory limit of the process, given the text of `/proc/self/cgroup`. The limits of all
 /// ancestor groups apply, too. In a container, the process may see only its own group, at the mount point, whatever the
@@ -57,14 +59,31 @@ pub fn tightest<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Opti
     files.into_iter().filter_map(group).min_by_key(|(_, limit)| *limit)
 }
 
-/// Bytes of page cache, given the text of `memory.stat`.
+/// Bytes that the system takes back before it ends a process, given the text of `memory.stat`.
 #[must_use]
-pub fn page_cache(stat: &str) -> u64 {
-    let bytes = |line: &str| {
-        let (name, bytes) = line.split_once(' ')?;
-        PAGE_CACHE.contains(&name).then_some(bytes)?.trim().parse::<u64>().ok()
-    };
-    stat.lines().filter_map(bytes).fold(0, u64::saturating_add)
+pub fn reclaimable(stat: &str) -> u64 {
+    RECLAIMED.iter().filter_map(|name| field(stat, name)).fold(0, u64::saturating_add)
+}
+
+/// Bytes that other programs of the group have allocated, given the texts of its `memory.stat` and of the process's
+/// `/proc/self/status`. If a text lacks its number, none are known.
+#[must_use]
+pub fn allocated_by_others(stat: &str, status: &str) -> u64 {
+    match (field(stat, ANONYMOUS), status.lines().find_map(allocated)) {
+        (Some(all), Some(own)) => all.saturating_sub(own),
+        _ => 0,
+    }
+}
+
+/// The value of a field of `memory.stat`.
+fn field(stat: &str, name: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Bytes that the process has allocated, if this line of `/proc/self/status` tells them.
+fn allocated(line: &str) -> Option<u64> {
+    let kilobytes = line.strip_prefix("RssAnon:")?.trim().strip_suffix("kB")?;
+    kilobytes.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn limit(content: &str) -> Option<u64> {

@@ -9,7 +9,7 @@ const SHORT_FROM: u64 = 90;
 /// short once more.
 const ENOUGH_BELOW: u64 = 80;
 
-/// Memory of a control group.
+/// Memory of a control group, without what other programs have allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
     /// Bytes in use.

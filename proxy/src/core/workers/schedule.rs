@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Work {
     /// Retry failed listeners and the file of ports, and forget listeners whose last session has ended.
     pub retry: bool,
-    /// Check for hot sockets, a shortage of files and a change of backend health.
+    /// Check for hot sockets, a shortage of files or memory, and a change of backend health.
     pub look: bool,
 }
 
