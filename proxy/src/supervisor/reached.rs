@@ -48,7 +48,7 @@ pub(super) fn about_loops((id, change): (ListenerId, Change)) -> About {
                            left (reason Loop)";
             notice(Level::Warn, "loop", &id, message)
         }
-        Change::Left => notice(Level::Info, "loop_left", &id, format!("nothing has come back for {LASTS} s")),
+        Change::Left => notice(Level::Info, "loop_left", &id, "the loop has ended"),
     };
     (id, notice)
 }
@@ -95,6 +95,7 @@ mod tests {
         assert!(warning.message.ends_with("(reason Loop)"), "{}", warning.message);
         let (_, end) = about_loops((id("a"), Change::Left));
         assert_eq!((end.level, end.event), (Level::Info, "loop_left"));
+        assert_eq!(end.message, "the loop has ended");
     }
 
     #[test]
