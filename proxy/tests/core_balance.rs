@@ -148,13 +148,14 @@ fn the_instances_of_an_agent_take_turns_and_a_retry_goes_to_the_other_one() {
     }
 }
 
+/// An entry of weight 1 with one endpoint.
+fn entry_of(id: &str, priority: u32, endpoint: &Arc<Endpoint>) -> Entry {
+    Entry { endpoints: vec![endpoint.clone()], ..entry(id, 1, priority, &[]) }
+}
+
 #[test]
-fn an_agent_without_a_connection_gets_new_sessions_only_if_there_is_no_other_endpoint() {
+fn an_agent_without_a_connection_gets_new_sessions_only_if_no_other_endpoint_is_healthy() {
     let [first, standby] = [("first", 1), ("standby", 2)].map(|(instance, port)| behind(instance, port));
-    let entry_of = |id, priority, endpoint: &Arc<Endpoint>| Entry {
-        endpoints: vec![endpoint.clone()],
-        ..entry(id, 1, priority, &[])
-    };
     for priority in [0, 1] {
         let alone = Targets::new(vec![entry_of("first", 0, &first)]);
         let both = Targets::new(vec![entry_of("first", 0, &first), entry_of("standby", priority, &standby)]);
@@ -172,10 +173,33 @@ fn an_agent_without_a_connection_gets_new_sessions_only_if_there_is_no_other_end
         assert_eq!(picked(), usual, "all of them wait");
         standby.set_detached(false);
         standby.set_checked(Checked::Down);
-        assert_eq!(picked(), usual, "the other one is no better");
+        assert_eq!(picked(), [true, false], "priority {priority}: the other one is known to be dead");
+        first.set_checked(Checked::Down);
+        assert_eq!(picked(), usual, "both are");
+        first.set_checked(Checked::Not);
         standby.set_checked(Checked::Not);
         first.set_detached(false);
         assert_eq!(picked(), usual);
+    }
+}
+
+#[test]
+fn an_agent_that_may_be_back_soon_comes_before_a_dead_endpoint_of_any_priority_and_retries_try_both() {
+    for (of_agent, of_other) in [(0, 0), (0, 1), (1, 0)] {
+        let [agent, other] = [("agent", 1), ("other", 2)].map(|(instance, port)| behind(instance, port));
+        let targets = Targets::new(vec![entry_of("agent", of_agent, &agent), entry_of("other", of_other, &other)]);
+        let only = |endpoint: &Arc<Endpoint>| BTreeMap::from([(endpoint.address.clone(), 10)]);
+        agent.set_detached(true);
+        other.set_checked(Checked::Down);
+        for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::Random, Policy::SourceHash] {
+            assert_eq!(shares(&targets, policy, 10), only(&agent), "{of_agent} {of_other} {policy:?}");
+        }
+        let tried = std::slice::from_ref(&agent.address);
+        let (_, next) = targets.pick(Policy::RoundRobin, draw(0), tried).expect("the other one");
+        assert!(next.address == other.address && targets.has_untried(0, tried), "{of_agent} {of_other}");
+        assert!(!targets.has_healthy_other(&other.address, 0), "no flow moves to an agent that is away");
+        other.set_checked(Checked::Unknown);
+        assert_eq!(shares(&targets, Policy::RoundRobin, 10), only(&other), "{of_agent} {of_other}");
     }
 }
 

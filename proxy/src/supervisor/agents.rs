@@ -130,12 +130,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_stays_while_its_agent_has_no_connection_and_comes_last_for_new_sessions() {
+    async fn an_endpoint_stays_while_its_agent_has_no_connection_and_is_away_for_new_sessions() {
         let (mut it, _told) = supervisor();
         it.connected(instances(&[("u", &["pi4"]), ("v", &["pi4"])]));
         let endpoint = |it: &Supervisor, name| targets(it, name).entries[0].endpoints[0].clone();
         let [first, other] = ["a", "b"].map(|name| endpoint(&it, name));
-        for (detached, expected) in [(true, Fitness::Unhealthy), (false, Fitness::Healthy)] {
+        for (detached, expected) in [(true, Fitness::Away), (false, Fitness::Healthy)] {
             it.connected(Changes::from([(Arc::from("u"), of_agent(&["pi4"], detached))]));
             assert!(Arc::ptr_eq(&first, &endpoint(&it, "a")));
             assert_eq!((first.fitness_for_new(0), other.fitness_for_new(0)), (expected, Fitness::Healthy));

@@ -61,6 +61,8 @@ pub enum Checked {
 pub enum Fitness {
     /// Ejected, or its checks fail.
     Unhealthy,
+    /// Behind an agent without a connection, which may be back soon. Only for new sessions.
+    Away,
     /// The first check has not finished yet.
     Unknown,
     /// Neither ejected nor failing checks.
@@ -124,11 +126,12 @@ impl Endpoint {
         }
     }
 
-    /// Like [`Endpoint::fitness`], for a new session: an endpoint behind an agent without a connection comes last. The
-    /// sessions that it has wait for the next connection, so it does not count as unhealthy for them.
+    /// Like [`Endpoint::fitness`], for a new session: an endpoint behind an agent without a connection is at best
+    /// [`Fitness::Away`]. The sessions that it has wait for the next connection, so its fitness for them is unchanged.
     #[must_use]
     pub fn fitness_for_new(&self, now: u64) -> Fitness {
-        if self.detached.load(Relaxed) { Fitness::Unhealthy } else { self.fitness(now) }
+        let fitness = self.fitness(now);
+        if self.detached.load(Relaxed) { fitness.min(Fitness::Away) } else { fitness }
     }
 
     /// Stores whether the endpoint is behind an agent that has no connection now.
@@ -288,17 +291,23 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_whose_agent_has_no_connection_is_healthy_but_comes_last_for_new_sessions() {
+    fn an_endpoint_whose_agent_has_no_connection_is_healthy_and_for_new_sessions_better_than_a_dead_one() {
         let (endpoint, changes) = (endpoint(), Changes::default());
         endpoint.count_in(&changes);
         endpoint.set_detached(false);
         assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Healthy, 0));
         endpoint.set_detached(true);
         endpoint.set_detached(true);
-        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Unhealthy, 1));
+        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Away, 1));
         assert!(endpoint.is_healthy(0), "its sessions wait");
+        endpoint.set_checked(Checked::Unknown);
+        assert_eq!(endpoint.fitness_for_new(0), Fitness::Away);
+        endpoint.set_checked(Checked::Down);
+        assert_eq!(endpoint.fitness_for_new(0), Fitness::Unhealthy, "whether the agent is there or not");
+        endpoint.set_checked(Checked::Up);
         endpoint.set_detached(false);
-        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Healthy, 2));
+        assert_eq!((endpoint.fitness_for_new(0), changes.count()), (Fitness::Healthy, 5));
+        assert!(Fitness::Unhealthy < Fitness::Away && Fitness::Away < Fitness::Unknown);
     }
 
     #[test]

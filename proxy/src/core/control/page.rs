@@ -145,7 +145,8 @@ pub fn backend(entry: &Entry, now: u64, room: &mut usize) -> Backend {
 
 fn listed(endpoint: &Endpoint, now: u64) -> Listed {
     let health = match endpoint.fitness(now) {
-        Fitness::Healthy => Health::Healthy,
+        // An endpoint is away for new sessions only, which is no question of its health.
+        Fitness::Healthy | Fitness::Away => Health::Healthy,
         Fitness::Unknown => Health::Unknown,
         Fitness::Unhealthy if endpoint.checked() == Checked::Down => Health::CheckFailed,
         Fitness::Unhealthy => Health::Ejected,

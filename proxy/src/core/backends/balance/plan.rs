@@ -98,25 +98,29 @@ impl Plan {
 }
 
 /// The levels, by preference: the fittest endpoints of the priority to use, then all of that priority, because one
-/// failed connect is no failover. With no healthy endpoint at all, all are tried, in the order of priorities.
+/// failed connect is no failover. With no healthy endpoint at all, all are tried, in the order of priorities; those
+/// whose agent may be back soon come before.
 fn levels(entries: &[Entry], open: &[Open<'_>]) -> Vec<Level> {
     let level = |priority: u32, least: Fitness| {
         let of_priority = open.iter().filter(|open| open.entry.priority == priority);
         Level::of(of_priority.filter_map(|open| Group::of(entries, open, least)).collect())
     };
-    // The lowest priority with a healthy endpoint, or else the lowest with one that has not been checked yet.
+    // The lowest priority with a healthy endpoint, or else the lowest with one that has not been checked yet, or else
+    // the lowest with one whose agent may be back soon.
     let fit = open.iter().filter_map(|open| {
         let best = *open.fitness.iter().max()?;
         (best > Fitness::Unhealthy).then_some((Reverse(best), open.entry.priority))
     });
-    if let Some((Reverse(best), priority)) = fit.min() {
+    let fittest = fit.min();
+    if let Some((Reverse(best), priority)) = fittest.filter(|(Reverse(best), _)| *best > Fitness::Away) {
         let (good, all) = (level(priority, best), level(priority, Fitness::Unhealthy));
         return if good.members == all.members { vec![good] } else { vec![good, all] };
     }
     let mut priorities: Vec<u32> = open.iter().map(|open| open.entry.priority).collect();
     priorities.sort_unstable();
     priorities.dedup();
-    priorities.into_iter().map(|priority| level(priority, Fitness::Unhealthy)).collect()
+    let away = fittest.map(|(_, priority)| level(priority, Fitness::Away));
+    away.into_iter().chain(priorities.into_iter().map(|priority| level(priority, Fitness::Unhealthy))).collect()
 }
 
 fn health(entries: &[Entry], open: &[Open<'_>], now: u64) -> BackendHealth {
@@ -142,7 +146,7 @@ fn healthy(entries: &[Entry], levels: &[Level], now: u64) -> [Option<Address>; 2
         let entry = entries.get(group.entry);
         group.members.iter().filter_map(move |at| entry?.endpoints.get(*at))
     });
-    let is_fit = |endpoint: &&Arc<Endpoint>| endpoint.fitness_for_new(now) != Fitness::Unhealthy;
+    let is_fit = |endpoint: &&Arc<Endpoint>| endpoint.fitness_for_new(now) > Fitness::Away;
     let mut all = endpoints.filter(is_fit).map(|endpoint| &endpoint.address);
     let first = all.next();
     [first.cloned(), all.find(|address| Some(*address) != first).cloned()]
