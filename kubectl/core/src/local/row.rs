@@ -72,9 +72,13 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
         ListenerState::Unknown => warning("Unknown", "this program does not know its state: the process is newer"),
         ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", "no backend is healthy"),
         ListenerState::Bound => {
+            let delivery = || undelivered(process, id, report.delivery?);
+            // A log that takes no messages loses them, which is worse than sessions that are refused.
+            let is_lossy = matches!(report.delivery, Some(Delivery::StoreFailed | Delivery::Full));
+            let lost = is_lossy.then(delivery).flatten();
             let looped = report.looped.then_some(("Loop", "its traffic comes back, or arrives with no hop left"));
-            let told = looped.or_else(|| report.reached.and_then(limited));
-            let (reason, what) = told.or_else(|| undelivered(process, id, report.delivery?))?;
+            let refused = || report.reached.and_then(limited);
+            let (reason, what) = lost.or(looped).or_else(refused).or_else(delivery)?;
             warning(reason, what)
         }
     }
@@ -167,6 +171,21 @@ mod tests {
             let row = row(report);
             assert_eq!((row.outcome, row.ready.as_str(), row.reason.as_str()), (outcome, ready, reason), "{report}");
             assert_eq!(row.message.is_empty(), outcome == Outcome::Ok, "{report}: {}", row.message);
+        }
+    }
+
+    #[test]
+    fn a_log_that_takes_no_messages_is_told_before_a_loop_and_a_limit_and_messages_that_wait_after_them() {
+        for (delivery, more, reason) in [
+            ("StoreFailed", r#""looped": true, "reached": "Source""#, "StoreFailed"),
+            ("Full", r#""looped": true"#, "Full"),
+            ("Full", r#""reached": "Tenant""#, "Full"),
+            ("Stalled", r#""looped": true"#, "Loop"),
+            ("Behind", r#""reached": "Tenant""#, "LimitReached"),
+            ("Behind", r#""looped": false"#, "Behind"),
+        ] {
+            let row = row(&format!(r#"{{"revision": "r", "state": "Bound", "delivery": "{delivery}", {more}}}"#));
+            assert_eq!((row.outcome, row.reason.as_str()), (Outcome::Warning, reason), "{delivery}, {more}");
         }
     }
 
