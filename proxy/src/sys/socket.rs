@@ -103,12 +103,17 @@ impl Socket {
         self.0.async_io(Interest::READABLE, |stream| stream.peek(into)).await
     }
 
-    /// Takes the error of the connection, as after an attempt to connect.
+    /// Waits until an attempt to connect has ended.
     ///
     /// # Errors
-    /// As `getsockopt(2)`.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.0.get_ref().take_error()
+    /// As `connect(2)`.
+    pub async fn connected(&self) -> io::Result<()> {
+        let ready = self.ready(Interest::WRITABLE).await?;
+        // An attempt that fails closes the socket, and Linux reports that in the same event as room for bytes.
+        if cfg!(target_os = "linux") && ready.is_writable() && !ready.is_write_closed() {
+            return Ok(());
+        }
+        self.0.get_ref().take_error()?.map_or(Ok(()), Err)
     }
 
     /// Address of this end.

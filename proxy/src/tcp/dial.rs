@@ -35,10 +35,7 @@ async fn connect(to: SocketAddr) -> io::Result<End> {
         _ => {}
     }
     let server = End::new(Socket::watch(socket.into())?);
-    server.stream.ready(Interest::WRITABLE).await?;
-    if let Some(error) = server.stream.take_error()? {
-        return Err(error);
-    }
+    server.stream.connected().await?;
     // A connect to a dead port in the ephemeral range can connect to itself.
     let own = server.stream.local_addr()?;
     if (own.ip(), own.port()) == (to.ip(), to.port()) {
