@@ -8,12 +8,13 @@ use std::{
     io::{Read, Write},
     net::{TcpListener as StdListener, TcpStream as StdStream},
     rc::Rc,
+    time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{io::Interest, time::timeout};
 
 use super::*;
-use crate::{core::workers::turns::TURN_BYTES, fixtures::process, pipes::NoPipe, settings::Settings};
+use crate::{core::workers::turns::TURN_BYTES, fixtures::process, pipes::NoPipe, settings::Settings, sys::Socket};
 
 /// Longest time for what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     iter,
     net::Shutdown,
     sync::LazyLock,

@@ -1,0 +1,79 @@
+//! One end of a session.
+
+use std::{cell::Cell, io, net::TcpStream, os::fd::OwnedFd, time::Duration};
+
+use socket2::SockRef;
+use tokio::{io::Interest, select};
+
+use crate::{
+    agents::{Link, Side},
+    sys::Socket,
+};
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct End {
+    /// The connection.
+    pub stream: Socket,
+    /// Whether any call has returned an error. The system reports a reset once; after that it looks like a clean end.
+    pub broken: Cell<bool>,
+    /// Set for one read that ignores readiness.
+    pub read_anyway: Cell<bool>,
+    /// Whether the connection ends by FIN; otherwise, as after a panic, it is reset.
+    pub clean: Cell<bool>,
+    /// Set for a connection to an agent: reports resets, which its socket does not have.
+    side: Option<Side>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let is_reset = !self.clean.get();
+        if let Some(side) = &self.side {
+            side.leave(is_reset);
+        } else if is_reset {
+            // Fails if the connection is already gone.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl End {
+    /// Wraps an open connection.
+    #[must_use]
+    pub fn new(stream: Socket) -> Self {
+        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false), side: None }
+    }
+
+    /// Wraps an open connection to an agent.
+    ///
+    /// # Errors
+    /// See [`Socket::watch`].
+    pub fn behind_agent(link: Link) -> io::Result<Self> {
+        let Link { side, socket } = link;
+        // The calls on a connected socket are the same for every family, except those that return addresses.
+        let mut end = Self::new(Socket::watch(TcpStream::from(OwnedFd::from(socket)))?);
+        end.side = Some(side);
+        Ok(end)
+    }
+
+    /// Waits until the connection is gone, even if nobody reads from it.
+    pub async fn gone(&self) {
+        let error = self.stream.ready(Interest::ERROR);
+        match &self.side {
+            // An error means that the runtime has ended.
+            None => {
+                let _ = error.await;
+            }
+            Some(side) => select! {
+                _ = error => {}
+                () = side.reset() => {}
+            },
+        }
+    }
+
+    /// Whether the end of data that was read is a reset, which the socket does not report.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.side.as_ref().is_some_and(Side::is_reset)
+    }
+}
