@@ -216,14 +216,23 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool, purpose: Purpos
     }
 }
 
-/// Sets options for both ends of a session. Sessions work without them.
+/// Sets options of connections that may carry streams. They work without them.
 pub fn set_stream_options(socket: &SockRef<'_>) {
-    // Urgent data must not hold back the data after it.
+    pass_urgent(socket);
+    bound_unsent(socket);
+}
+
+/// Urgent data must not hold back the data after it.
+fn pass_urgent(socket: &SockRef<'_>) {
     let _ = socket.set_out_of_band_inline(true);
+}
+
+/// Bounds the bytes of a connection that wait unsent in the kernel.
+pub fn bound_unsent(socket: &SockRef<'_>) {
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
     #[cfg(not(target_os = "linux"))]
-    let _ = UNSENT_BYTES;
+    let _ = (socket, UNSENT_BYTES);
 }
 
 /// Enables keepalive to find dead peers: four probes, the first after `seconds` of silence, then every 15 seconds.
@@ -237,8 +246,8 @@ pub fn set_keepalive(socket: &SockRef<'_>, seconds: u32) {
 
 /// A socket for one connection to an endpoint.
 ///
-/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection. Keepalive is for the caller: most
-/// connections end before it could matter.
+/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection. Keepalive and [`bound_unsent`] are
+/// for the caller: most connections end before they could matter.
 ///
 /// # Errors
 /// As `socket(2)`.
@@ -246,7 +255,7 @@ pub fn upstream_tcp(to: SocketAddr) -> io::Result<Socket> {
     let socket = nonblocking(to, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    set_stream_options(&SockRef::from(&socket));
+    pass_urgent(&SockRef::from(&socket));
     Ok(socket)
 }
 

@@ -248,7 +248,9 @@ async fn connect(to: SocketAddr, keepalive: u32) -> io::Result<TcpStream> {
             "nothing listens there: the connection reached itself",
         ));
     }
-    net::set_keepalive(&SockRef::from(&stream), keepalive);
+    let options = SockRef::from(&stream);
+    net::set_keepalive(&options, keepalive);
+    net::bound_unsent(&options);
     Ok(stream)
 }
 

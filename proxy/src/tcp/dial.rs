@@ -35,6 +35,7 @@ async fn connect(to: SocketAddr) -> io::Result<End> {
         _ => {}
     }
     let server = End::new(Socket::watch(socket.into())?);
+    server.is_bounded.set(false);
     server.stream.connected().await?;
     // A connect to a dead port in the ephemeral range can connect to itself.
     let own = server.stream.local_addr()?;
@@ -112,6 +113,15 @@ mod tests {
         let mut all = Vec::new();
         server.read_to_end(&mut all).await.expect("the end of data");
         assert_eq!(all, b"x");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_unsent_bytes_of_a_new_connection_are_not_bounded_yet() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let server = dial_socket(listener.local_addr().expect("an address"), b"x").await.expect("connects");
+        let bound = socket2::SockRef::from(&server.stream).tcp_notsent_lowat().expect("an option");
+        assert_eq!((bound, server.is_bounded.get()), (0, false), "most sessions end before that could matter");
     }
 
     #[tokio::test]

@@ -254,6 +254,7 @@ impl Direction {
                 Poll::Ready(())
             }
             Poll::Pending => {
+                to.bound_unsent();
                 self.blocked = true;
                 Poll::Pending
             }

@@ -87,6 +87,9 @@ impl Direction {
                 self.doublings += u8::from(self.read_size() < SCRATCH_BYTES);
             }
             self.judge_copy(written);
+            if self.streaming {
+                to.bound_unsent();
+            }
         }
         written
     }

@@ -7,6 +7,7 @@ use tokio::{io::Interest, select};
 
 use crate::{
     agents::{Link, Side},
+    net,
     sys::Socket,
 };
 
@@ -21,6 +22,9 @@ pub struct End {
     pub read_anyway: Cell<bool>,
     /// Whether the connection ends by FIN; otherwise, as after a panic, it is reset.
     pub clean: Cell<bool>,
+    /// Whether the bytes that wait unsent in the kernel are bounded. Accepted connections have the bound from their
+    /// listener. A connection to a server gets it once it is full, or gets a stream.
+    pub is_bounded: Cell<bool>,
     /// Set for a connection to an agent: reports resets, which its socket does not have.
     side: Option<Side>,
 }
@@ -41,7 +45,14 @@ impl End {
     /// Wraps an open connection.
     #[must_use]
     pub fn new(stream: Socket) -> Self {
-        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false), side: None }
+        Self {
+            stream,
+            broken: Cell::new(false),
+            read_anyway: Cell::new(false),
+            clean: Cell::new(false),
+            is_bounded: Cell::new(true),
+            side: None,
+        }
     }
 
     /// Wraps an open connection to an agent.
@@ -54,6 +65,13 @@ impl End {
         let mut end = Self::new(Socket::watch(TcpStream::from(OwnedFd::from(socket)))?);
         end.side = Some(side);
         Ok(end)
+    }
+
+    /// Bounds the bytes that wait unsent in the kernel, unless they are.
+    pub(super) fn bound_unsent(&self) {
+        if !self.is_bounded.replace(true) {
+            net::bound_unsent(&SockRef::from(&self.stream));
+        }
     }
 
     /// Waits until the connection is gone, even if nobody reads from it.

@@ -108,6 +108,32 @@ async fn a_direction_streams_after_three_large_reads_although_none_is_full() {
 }
 
 #[tokio::test]
+async fn the_unsent_bytes_of_a_server_are_bounded_once_it_gets_a_stream_or_is_full() {
+    let unbounded = async |direction| {
+        let bed = Bed { direction, ..Bed::streaming() };
+        SockRef::from(&bed.to.stream).set_tcp_notsent_lowat(0).expect("an option");
+        bed.to.is_bounded.set(false);
+        timeout(PATIENCE, bed.to.stream.ready(Interest::WRITABLE)).await.expect("in time").expect("a runtime");
+        bed
+    };
+    let bound = |bed: &Bed| SockRef::from(&bed.to.stream).tcp_notsent_lowat().expect("an option");
+    let mut stream = unbounded(Direction { doublings: 2, ..Direction::default() }).await;
+    for _ in 0..3 {
+        assert_eq!(bound(&stream), 0, "a session that ends before it is a stream needs no bound");
+        stream.client.write_all(&bytes()[..40 << 10]).expect("room");
+        stream.moves(40 << 10).await;
+    }
+    assert_eq!(bound(&stream), 128 << 10);
+    let mut full = unbounded(Direction::default()).await;
+    full.client.write_all(b"more").expect("room");
+    timeout(PATIENCE, full.from.stream.ready(Interest::READABLE)).await.expect("in time").expect("a runtime");
+    while full.to.stream.try_write(&bytes()).is_ok() {}
+    assert_eq!(bound(&full), 0);
+    assert!(full.moves_nothing().await.is_pending());
+    assert_eq!(bound(&full), 128 << 10);
+}
+
+#[tokio::test]
 async fn full_reads_that_are_small_are_no_stream() {
     let mut bed = Bed { direction: Direction::default(), ..Bed::streaming() };
     for _ in 0..4 {
