@@ -47,7 +47,10 @@ impl Direction {
         limit.give(asked - read.as_ref().map_or(0, |read| *read));
         let moved = match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Bytes(0),
-            Err(_) => self.cut(from),
+            Err(error) => {
+                from.reset_by_peer.set(error.kind() == io::ErrorKind::ConnectionReset);
+                self.cut(from)
+            }
             Ok(0) => self.source_ended(from),
             Ok(read) => {
                 if anyway && (read == asked || !became_empty(from)) {

@@ -18,6 +18,8 @@ pub struct End {
     pub stream: Socket,
     /// Whether any call has returned an error. The system reports a reset once; after that it looks like a clean end.
     pub broken: Cell<bool>,
+    /// Whether a read has reported that the peer has reset the connection. The system has closed it then.
+    pub reset_by_peer: Cell<bool>,
     /// Set for one read that ignores readiness.
     pub read_anyway: Cell<bool>,
     /// Whether the connection ends by FIN; otherwise, as after a panic, it is reset.
@@ -34,7 +36,7 @@ impl Drop for End {
         let is_reset = !self.clean.get();
         if let Some(side) = &self.side {
             side.leave(is_reset);
-        } else if is_reset {
+        } else if is_reset && !self.reset_by_peer.get() {
             // Fails if the connection is already gone.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
@@ -48,6 +50,7 @@ impl End {
         Self {
             stream,
             broken: Cell::new(false),
+            reset_by_peer: Cell::new(false),
             read_anyway: Cell::new(false),
             clean: Cell::new(false),
             is_bounded: Cell::new(true),
