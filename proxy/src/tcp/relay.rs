@@ -35,8 +35,8 @@ pub fn run<'a>(live: &'a Live, server: &'a End) -> impl Future<Output = EndReaso
         let (session, client) = (live.session(), &live.client);
         // A session has room for its largest step as long as it lives. This step, which few need, has room of its own.
         let left = match reason {
-            EndReason::ClientReset => Box::pin(deliver(session, server)).await,
-            EndReason::BackendReset => Box::pin(deliver(session, client)).await,
+            EndReason::ClientReset if holds(server) => Box::pin(deliver(session, server)).await,
+            EndReason::BackendReset if holds(client) => Box::pin(deliver(session, client)).await,
             EndReason::Idle => {
                 let in_flight = is_in_flight(&relay.up, client, server) || is_in_flight(&relay.down, server, client);
                 Some(EndReason::of_silence(session.half_closed.get(), in_flight))
@@ -183,7 +183,12 @@ fn has_unread(from: &End) -> bool {
 
 /// Whether an end now would cut bytes: unread, held here, or not acknowledged by the peer.
 fn is_in_flight(direction: &Direction, from: &End, to: &End) -> bool {
-    direction.is_holding() || has_unread(from) || sys::unacknowledged(&to.stream) > 0
+    direction.is_holding() || has_unread(from) || holds(to)
+}
+
+/// Whether the kernel holds bytes for the peer, which it has not acknowledged.
+fn holds(end: &End) -> bool {
+    sys::unacknowledged(&end.stream) > 0
 }
 
 /// Whether nobody reads the end that a direction comes from.
