@@ -4,6 +4,7 @@ pub mod admission;
 pub mod connect;
 pub mod dial;
 pub mod direction;
+pub mod few;
 pub mod greeting;
 pub mod live;
 pub mod race;

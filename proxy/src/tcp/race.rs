@@ -13,7 +13,7 @@ use std::{
 use proxy_api::Listener;
 use tokio::time::{Instant, sleep_until};
 
-use super::{dial::dial, direction::End};
+use super::{dial::dial, direction::End, few::Few};
 use crate::{
     core::backends::{
         address::Address,
@@ -44,7 +44,7 @@ pub struct AttemptLog {
     /// Whether the extra attempt in parallel was made, which does not count towards `retry.attempts`.
     pub had_extra: bool,
     /// The addresses that were tried.
-    pub tried: Vec<Address>,
+    pub tried: Few<Address>,
 }
 
 impl AttemptLog {
@@ -106,7 +106,8 @@ impl<'a> Step<'a> {
         let left = self.spec.retry.attempts.saturating_sub(log.count).saturating_add(1);
         let mut race = Race::new(left, !log.had_extra);
         let mut last = first;
-        let mut attempts = vec![self.begin(last, log, None)];
+        let mut attempts = Few::default();
+        attempts.push(self.begin(last, log, None));
         race.began(Duration::ZERO);
         loop {
             let next = race.next_at().filter(|_| is_dual);
@@ -146,7 +147,7 @@ impl<'a> Step<'a> {
     }
 
     /// The end of the time for the step. An attempt that was answered during a freeze wins nevertheless.
-    async fn at_deadline(self, mut attempts: Vec<Attempt<'a>>, time: Duration) -> Option<Connected> {
+    async fn at_deadline(self, mut attempts: Few<Attempt<'a>>, time: Duration) -> Option<Connected> {
         while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
             match result {
                 Ok(server) => return Some(self.won(attempt, server, attempts).await),
@@ -190,7 +191,7 @@ impl<'a> Step<'a> {
     }
 
     /// Takes the connection of `attempt`. The other attempts are given up.
-    async fn won(self, attempt: Attempt<'a>, server: End, mut others: Vec<Attempt<'a>>) -> Connected {
+    async fn won(self, attempt: Attempt<'a>, server: End, mut others: Few<Attempt<'a>>) -> Connected {
         // An endpoint that answered at the same moment was not silent.
         while !others.is_empty()
             && let Some((loser, result)) = answered_by_now(&mut others).await
@@ -237,14 +238,14 @@ impl<'a> Step<'a> {
 }
 
 /// Waits for the first answer, and removes its attempt.
-async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Result<End>) {
+async fn answered<'a>(attempts: &mut Few<Attempt<'a>>) -> (Attempt<'a>, io::Result<End>) {
     poll_fn(|cx| {
         let ended = attempts.iter_mut().enumerate().find_map(|(at, attempt)| match attempt.dial.as_mut().poll(cx) {
             Poll::Ready(result) => Some((at, result)),
             Poll::Pending => None,
         });
-        match ended {
-            Some((at, result)) => Poll::Ready((attempts.swap_remove(at), result)),
+        match ended.and_then(|(at, result)| Some((attempts.swap_remove(at)?, result))) {
+            Some(answer) => Poll::Ready(answer),
             None => Poll::Pending,
         }
     })
@@ -252,7 +253,7 @@ async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Resu
 }
 
 /// Returns the first answer among those that the sockets hold.
-async fn answered_by_now<'a>(attempts: &mut Vec<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<End>)> {
+async fn answered_by_now<'a>(attempts: &mut Few<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<End>)> {
     by_now(pin!(answered(attempts))).await
 }
 
