@@ -7,7 +7,8 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::{AsFd, BorrowedFd},
-    task::{Context, Poll},
+    pin::pin,
+    task::{Context, Poll, Waker},
 };
 
 use rustix::io::ioctl_fionread;
@@ -139,9 +140,16 @@ impl Socket {
         may_be_urgent(&self.0)
     }
 
-    /// Whether a read that was not filled has taken all. What arrives after the read brings an event of its own.
+    /// Whether a read that was not filled may end here. What arrives after the read brings an event of its own, and once
+    /// the end of data has arrived, the connection stays ready for reading.
     fn is_emptied(&self) -> bool {
-        !self.may_be_urgent() || ioctl_fionread(self).is_ok_and(|bytes| bytes == 0)
+        !self.may_be_urgent() || self.has_end() || ioctl_fionread(self).is_ok_and(|bytes| bytes == 0)
+    }
+
+    /// Whether an event has reported the end of data. Nothing takes that readiness.
+    fn has_end(&self) -> bool {
+        let ready = pin!(self.0.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(guard)) if guard.ready().is_read_closed())
     }
 }
 
@@ -167,7 +175,6 @@ fn may_be_urgent(_watched: &AsyncFd<TcpStream>) -> bool {
 mod tests {
     use std::{
         net::{Shutdown, TcpListener},
-        task::Waker,
         thread,
         time::{Duration, Instant},
     };
@@ -278,6 +285,24 @@ mod tests {
         event(&socket).await;
         assert_eq!(read(&socket), b"last");
         event(&socket).await;
+        assert_eq!(read(&socket), b"");
+    }
+
+    #[tokio::test]
+    async fn a_connection_stays_ready_for_what_is_left_before_an_end_that_was_reported() {
+        let (mut outside, socket) = connection();
+        outside.write_all(b"last").expect("room");
+        outside.shutdown(Shutdown::Write).expect("connected");
+        let reported = async {
+            while !socket.ready(Interest::READABLE).await.expect("a runtime").is_read_closed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reported).await.expect("in time");
+        assert!(socket.has_end());
+        assert_eq!(socket.try_read(&mut [0; 3]).expect("bytes"), 3);
+        assert_eq!(read(&socket), b"t", "not filled");
+        assert!(is_ready(&socket));
         assert_eq!(read(&socket), b"");
     }
 
