@@ -246,15 +246,14 @@ pub fn set_keepalive(socket: &SockRef<'_>, seconds: u32) {
 
 /// A socket for one connection to an endpoint.
 ///
-/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection. Keepalive and [`bound_unsent`] are
-/// for the caller: most connections end before they could matter.
+/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection. `TCP_NODELAY`, keepalive and
+/// [`bound_unsent`] are for the caller: most connections end before they could matter.
 ///
 /// # Errors
 /// As `socket(2)`.
 pub fn upstream_tcp(to: SocketAddr) -> io::Result<Socket> {
     let socket = nonblocking(to, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
     pass_urgent(&SockRef::from(&socket));
     Ok(socket)
 }

@@ -131,7 +131,9 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, dialogue: &mut Di
 }
 
 async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    TcpSocket::from_std_stream(net::upstream_tcp(to)?.into()).connect(to).await
+    let socket = TcpSocket::from_std_stream(net::upstream_tcp(to)?.into());
+    socket.set_nodelay(true)?;
+    socket.connect(to).await
 }
 
 async fn get(stream: impl AsyncRead + AsyncWrite + Unpin, to: &Address, path: &str) -> Result<(), String> {

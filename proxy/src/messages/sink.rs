@@ -249,6 +249,7 @@ async fn connect(to: SocketAddr, keepalive: u32) -> io::Result<TcpStream> {
         ));
     }
     let options = SockRef::from(&stream);
+    options.set_tcp_nodelay(true)?;
     net::set_keepalive(&options, keepalive);
     net::bound_unsent(&options);
     Ok(stream)

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 use rustix::io::Errno;
 use tokio::io::Interest;
 
-use super::direction::End;
+use super::direction::{Delay, End};
 use crate::{
     agents::{Agents, Link},
     core::backends::address::Address,
@@ -24,7 +24,7 @@ pub async fn dial(agents: &Agents, to: &Address, client: SocketAddr, header: &[u
         Address::Socket(to) => connect(*to).await?,
         Address::Agent(to) => behind_agent(agents.open(to, client).await?).await?,
     };
-    write(&server.stream, header).await?;
+    write(&server, header).await?;
     Ok(server)
 }
 
@@ -36,6 +36,7 @@ async fn connect(to: SocketAddr) -> io::Result<End> {
     }
     let server = End::new(Socket::watch(socket.into())?);
     server.is_bounded.set(false);
+    server.delay.set(Delay::Fresh);
     server.stream.connected().await?;
     // A connect to a dead port in the ephemeral range can connect to itself.
     let own = server.stream.local_addr()?;
@@ -58,10 +59,10 @@ async fn behind_agent(link: Link) -> io::Result<End> {
 }
 
 /// Writes the header. The connection is new, so the send buffer takes it at once.
-async fn write(stream: &Socket, mut bytes: &[u8]) -> io::Result<()> {
+async fn write(server: &End, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        stream.ready(Interest::WRITABLE).await?;
-        match stream.try_write(bytes) {
+        server.stream.ready(Interest::WRITABLE).await?;
+        match server.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -74,6 +75,7 @@ async fn write(stream: &Socket, mut bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use std::{future::ready, sync::Arc};
 
+    use socket2::SockRef;
     use tokio::{io::AsyncReadExt, join, net::TcpListener};
 
     use super::*;
@@ -120,8 +122,26 @@ mod tests {
     async fn the_unsent_bytes_of_a_new_connection_are_not_bounded_yet() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let server = dial_socket(listener.local_addr().expect("an address"), b"x").await.expect("connects");
-        let bound = socket2::SockRef::from(&server.stream).tcp_notsent_lowat().expect("an option");
+        let bound = SockRef::from(&server.stream).tcp_notsent_lowat().expect("an option");
         assert_eq!((bound, server.is_bounded.get()), (0, false), "most sessions end before that could matter");
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_delays_nothing_from_the_second_write_on_or_if_the_first_is_large() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("an address");
+        let is_prompt = |server: &End| SockRef::from(&server.stream).tcp_nodelay().expect("an option");
+        let server = dial_socket(to, b"").await.expect("connects");
+        server.try_write(b"first").expect("room");
+        assert!(!is_prompt(&server), "there is nothing to wait for");
+        server.try_write(b"second").expect("room");
+        assert!(is_prompt(&server));
+        let server = dial_socket(to, b"header").await.expect("connects");
+        server.try_write(b"first").expect("room");
+        assert!(is_prompt(&server), "it follows the header");
+        let server = dial_socket(to, b"").await.expect("connects");
+        server.try_write(&[7; 2000]).expect("room");
+        assert!(is_prompt(&server), "its end follows its beginning");
     }
 
     #[tokio::test]

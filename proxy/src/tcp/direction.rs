@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 
-pub use self::end::End;
+pub use self::end::{Delay, End};
 use super::throttle::Throttle;
 use crate::{
     core::{limits::limiter::Bucket, workers::turns::Place},

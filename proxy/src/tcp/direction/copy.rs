@@ -72,7 +72,7 @@ impl Direction {
 
     /// Writes at once and keeps the bytes that the sink does not accept. Returns the number of bytes written.
     fn write(&mut self, bytes: &[u8], full_read: bool, worker: &Worker, to: &End) -> usize {
-        let written = match to.stream.try_write(bytes) {
+        let written = match to.try_write(bytes) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => {
@@ -122,7 +122,7 @@ impl Direction {
             }
             Err(_) => return self.cut(from),
         };
-        match to.stream.try_write(&scratch[..seen]) {
+        match to.try_write(&scratch[..seen]) {
             Ok(written) => {
                 let mut taken = 0;
                 // Urgent data may split bytes that were peeked together.
@@ -149,7 +149,7 @@ impl Direction {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
         ready!(self.poll_sink(cx, to));
         let Some(kept) = &mut self.kept else { return Poll::Ready(Moved::Bytes(0)) };
-        match to.stream.try_write(&kept.bytes[kept.at..]) {
+        match to.try_write(&kept.bytes[kept.at..]) {
             Ok(written) => {
                 kept.at += written;
                 if kept.at == kept.bytes.len() {

@@ -11,6 +11,20 @@ use crate::{
     sys::Socket,
 };
 
+/// Most bytes of a first write that count as one segment. TCP assumes that a segment holds 536 if it knows nothing.
+const ONE_SEGMENT: usize = 512;
+
+/// Whether a small segment of a connection may wait until those before it are acknowledged (`TCP_NODELAY`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// It may, but nothing was written yet. The first segment has none before it to wait for.
+    Fresh,
+    /// It may, and there may be one before it.
+    Possible,
+    /// It never waits.
+    Never,
+}
+
 /// One end of a session.
 #[derive(Debug)]
 pub struct End {
@@ -27,6 +41,9 @@ pub struct End {
     /// Whether the bytes that wait unsent in the kernel are bounded. Accepted connections have the bound from their
     /// listener. A connection to a server gets it once it is full, or gets a stream.
     pub is_bounded: Cell<bool>,
+    /// Accepted connections never delay, as they have the option from their listener. A connection to a server gets it
+    /// before its second write.
+    pub delay: Cell<Delay>,
     /// Set for a connection to an agent: reports resets, which its socket does not have.
     side: Option<Side>,
 }
@@ -54,6 +71,7 @@ impl End {
             read_anyway: Cell::new(false),
             clean: Cell::new(false),
             is_bounded: Cell::new(true),
+            delay: Cell::new(Delay::Never),
             side: None,
         }
     }
@@ -68,6 +86,23 @@ impl End {
         let mut end = Self::new(Socket::watch(TcpStream::from(OwnedFd::from(socket)))?);
         end.side = Some(side);
         Ok(end)
+    }
+
+    /// Writes what there is room for. The system sends it at once.
+    ///
+    /// # Errors
+    /// See [`Socket::try_write`].
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.delay.get() {
+            Delay::Fresh if bytes.len() <= ONE_SEGMENT => self.delay.set(Delay::Possible),
+            Delay::Fresh | Delay::Possible => {
+                // Fails if the connection is already gone.
+                let _ = SockRef::from(&self.stream).set_tcp_nodelay(true);
+                self.delay.set(Delay::Never);
+            }
+            Delay::Never => {}
+        }
+        self.stream.try_write(bytes)
     }
 
     /// Bounds the bytes that wait unsent in the kernel, unless they are.
