@@ -11,7 +11,7 @@ use crate::core::limits::{cgroup, memory_use::MemoryUse};
 
 /// The file that tells what the process has allocated.
 const STATUS: &str = "/proc/self/status";
-/// Most bytes of a file that are read. The system writes no more than a page.
+/// Most bytes of a file that are read. What the process needs comes before.
 const MOST_BYTES: usize = 8 << 10;
 
 /// The memory limit of the process's control groups in bytes; `None` without a limit. It may change while the process
@@ -40,12 +40,12 @@ fn limits() -> io::Result<Vec<(String, String)>> {
     if limits.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(limits) }
 }
 
-/// Those of the files that exist, and their contents. One that exists and cannot be read, as while files are used up,
-/// may hold the lowest limit, so it is not skipped.
+/// Those of the files that the process may read, and their contents. One that cannot be read now, as while files are
+/// used up, may hold the lowest limit, so it is not skipped.
 fn contents(files: Vec<String>) -> io::Result<Vec<(String, String)>> {
     let read = |file: String| match fs::read_to_string(&file) {
         Ok(content) => Some(Ok((file, content))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => None,
         Err(error) => Some(Err(error)),
     };
     files.into_iter().filter_map(read).collect()

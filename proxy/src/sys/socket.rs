@@ -288,11 +288,8 @@ mod tests {
         assert_eq!(read(&socket), b"");
     }
 
-    #[tokio::test]
-    async fn a_connection_stays_ready_for_what_is_left_before_an_end_that_was_reported() {
-        let (mut outside, socket) = connection();
-        outside.write_all(b"last").expect("room");
-        outside.shutdown(Shutdown::Write).expect("connected");
+    /// Waits until an event has reported the end of data.
+    async fn end_reported(socket: &Socket) {
         let reported = async {
             while !socket.ready(Interest::READABLE).await.expect("a runtime").is_read_closed() {
                 tokio::task::yield_now().await;
@@ -300,6 +297,29 @@ mod tests {
         };
         timeout(PATIENCE, reported).await.expect("in time");
         assert!(socket.has_end());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_is_behind_urgent_data_before_an_end_that_was_reported_is_read() {
+        let (mut outside, socket) = connection();
+        outside.write_all(b"before").expect("room");
+        SockRef::from(&outside).send_out_of_band(b"!").expect("urgent");
+        outside.write_all(b"after").expect("room");
+        outside.shutdown(Shutdown::Write).expect("connected");
+        end_reported(&socket).await;
+        assert_eq!(read(&socket), b"before");
+        assert!(is_ready(&socket), "no event follows");
+        assert_eq!(read(&socket), b"!after");
+        assert_eq!(read(&socket), b"");
+    }
+
+    #[tokio::test]
+    async fn a_connection_stays_ready_for_what_is_left_before_an_end_that_was_reported() {
+        let (mut outside, socket) = connection();
+        outside.write_all(b"last").expect("room");
+        outside.shutdown(Shutdown::Write).expect("connected");
+        end_reported(&socket).await;
         assert_eq!(socket.try_read(&mut [0; 3]).expect("bytes"), 3);
         assert_eq!(read(&socket), b"t", "not filled");
         assert!(is_ready(&socket));

@@ -134,6 +134,18 @@ async fn the_unsent_bytes_of_a_server_are_bounded_once_it_gets_a_stream_or_is_fu
 }
 
 #[tokio::test]
+async fn a_read_that_reports_a_reset_is_remembered() {
+    let mut bed = Bed { direction: Direction::default(), ..Bed::streaming() };
+    let (other, _) = connection();
+    let client = std::mem::replace(&mut bed.client, other);
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(client);
+    timeout(PATIENCE, bed.from.stream.ready(Interest::ERROR)).await.expect("in time").expect("a runtime");
+    let _ = bed.moves_nothing().await;
+    assert!(bed.from.reset_by_peer.get() && bed.direction.phase == Phase::Cut);
+}
+
+#[tokio::test]
 async fn full_reads_that_are_small_are_no_stream() {
     let mut bed = Bed { direction: Direction::default(), ..Bed::streaming() };
     for _ in 0..4 {

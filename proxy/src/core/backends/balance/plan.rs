@@ -28,7 +28,7 @@ pub(super) struct Plan {
     /// The endpoints to pick from, in the order of preference.
     pub(super) levels: Vec<Level>,
     /// Health of the endpoints that may get sessions. An agent without a connection does not count as unhealthy: its
-    /// sessions wait for the next one, and new sessions do if there is no other endpoint.
+    /// sessions wait for the next one, and new sessions do if no other endpoint is healthy.
     pub(super) health: BackendHealth,
     /// Two healthy endpoints of the levels with different addresses, if there are any.
     pub(super) healthy: [Option<Address>; 2],
@@ -105,22 +105,20 @@ fn levels(entries: &[Entry], open: &[Open<'_>]) -> Vec<Level> {
         let of_priority = open.iter().filter(|open| open.entry.priority == priority);
         Level::of(of_priority.filter_map(|open| Group::of(entries, open, least)).collect())
     };
-    // The lowest priority with a healthy endpoint, or else the lowest with one that has not been checked yet, or else
-    // the lowest with one whose agent may be back soon.
+    // The lowest priority with a healthy endpoint, or else the lowest with one that has not been checked yet.
     let fit = open.iter().filter_map(|open| {
         let best = *open.fitness.iter().max()?;
-        (best > Fitness::Unhealthy).then_some((Reverse(best), open.entry.priority))
+        (best > Fitness::Away).then_some((Reverse(best), open.entry.priority))
     });
-    let fittest = fit.min();
-    if let Some((Reverse(best), priority)) = fittest.filter(|(Reverse(best), _)| *best > Fitness::Away) {
+    if let Some((Reverse(best), priority)) = fit.min() {
         let (good, all) = (level(priority, best), level(priority, Fitness::Unhealthy));
         return if good.members == all.members { vec![good] } else { vec![good, all] };
     }
     let mut priorities: Vec<u32> = open.iter().map(|open| open.entry.priority).collect();
     priorities.sort_unstable();
     priorities.dedup();
-    let away = fittest.map(|(_, priority)| level(priority, Fitness::Away));
-    away.into_iter().chain(priorities.into_iter().map(|priority| level(priority, Fitness::Unhealthy))).collect()
+    let of_all = |least: Fitness| priorities.iter().map(move |priority| level(*priority, least));
+    of_all(Fitness::Away).filter(|level| level.members > 0).chain(of_all(Fitness::Unhealthy)).collect()
 }
 
 fn health(entries: &[Entry], open: &[Open<'_>], now: u64) -> BackendHealth {
