@@ -289,6 +289,7 @@ mod tests {
     }
 
     /// Waits until an event has reported the end of data.
+    #[allow(clippy::expect_used, reason = "a test helper")]
     async fn end_reported(socket: &Socket) {
         let reported = async {
             while !socket.ready(Interest::READABLE).await.expect("a runtime").is_read_closed() {
