@@ -21,7 +21,7 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ),
     (
         "{hostNetwork: true, ports: {webhook: 10250}}",
-        "hostNetwork is true and a port is 10250, which kubelet has on every node: choose another port",
+        "hostNetwork is true and a port is 10250, which kubelet uses on every node: choose another port",
     ),
     ("{dnsPolicy: None}", "dnsPolicy is None: set dnsConfig.nameservers"),
     (
@@ -100,7 +100,7 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ),
     (
         "{monitoring: {rules: {disabled: [PortlaneNoLeader, NoLeader]}}}",
-        "monitoring.rules.disabled has NoLeader, which is no alert: remove it",
+        "monitoring.rules.disabled has NoLeader, which is not an alert: remove it",
     ),
     ("{extraEnv: [{name: A, value: x}, {name: A, value: y}]}", "extraEnv has A more than once: remove one"),
     (
@@ -109,7 +109,7 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ),
     (
         "{extraVolumeMounts: [{name: ca, mountPath: /ca}]}",
-        "extraVolumeMounts has ca, which is no volume: add it to extraVolumes",
+        "extraVolumeMounts has ca, which is not a volume: add it to extraVolumes",
     ),
 ];
 
