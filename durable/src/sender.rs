@@ -156,7 +156,7 @@ enum SessionError {
     #[error(transparent)]
     Sink(#[from] SendError),
     /// The sink does not answer a request.
-    #[error("the sink broke a request off: {0}")]
+    #[error("the sink aborted a request: {0}")]
     Http(#[from] hyper::Error),
     /// The request cannot be built.
     #[error("cannot make a request: {0}; correct send.http.path")]

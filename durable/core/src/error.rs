@@ -46,7 +46,7 @@ pub enum Error {
         known: u32,
     },
     /// The log has all the bytes that it may have.
-    #[error("the log is full with {held} of {max} bytes: raise its bound, or see why the sink takes nothing")]
+    #[error("the log is full with {held} of {max} bytes: raise its bound, or find out why the sink accepts nothing")]
     Full {
         /// The bytes of the log's files.
         held: u64,

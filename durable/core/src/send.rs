@@ -66,7 +66,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The sink does not speak RELP.
-    #[error("the sink does not speak RELP: {what}; use the port on which it takes RELP")]
+    #[error("the sink does not speak RELP: {what}; use the port where the sink accepts RELP")]
     Protocol {
         /// The fault.
         what: &'static str,

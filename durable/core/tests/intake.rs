@@ -133,21 +133,21 @@ const LIES: [(Framing, &str, &[&str], &str); 13] = [
         "-5 hello",
         &[],
         "a message starts with '-' and not with the count of its octets: set `framing` to Syslog or Newline, or have \
-         the sender count octets, a newline at the end included",
+         the sender count octets, including a newline at the end",
     ),
     (
         Framing::OctetCounting,
         "5 hello\n5 hello",
         &["hello"],
         "a message starts with '\\n' and not with the count of its octets: set `framing` to Syslog or Newline, or have \
-         the sender count octets, a newline at the end included",
+         the sender count octets, including a newline at the end",
     ),
     (
         Framing::OctetCounting,
         "<13>hello\n",
         &[],
         "a message starts with '<' and not with the count of its octets: set `framing` to Syslog or Newline, or have \
-         the sender count octets, a newline at the end included",
+         the sender count octets, including a newline at the end",
     ),
     (
         Framing::OctetCounting,
@@ -172,46 +172,46 @@ const LIES: [(Framing, &str, &[&str], &str); 13] = [
         Framing::OctetCounting,
         "16777216 x",
         &[],
-        "a message says that it has 16777216 bytes or more, and none has more than 16777215: set `framing` to what the \
-         sender writes",
+        "a message announces a length of 16777216 bytes or more, and the maximum is 16777215: set `framing` to the one \
+         that the sender uses",
     ),
     (
         Framing::Syslog,
         "99999999999999999999999999999999 x",
         &[],
-        "a message says that it has 99999999 bytes or more, and none has more than 16777215: set `framing` to what the \
-         sender writes",
+        "a message announces a length of 99999999 bytes or more, and the maximum is 16777215: set `framing` to the one \
+         that the sender uses",
     ),
     (
         Framing::Length4,
         "GET / HTTP/1.1",
         &[],
-        "a message says that it has 1195725856 bytes or more, and none has more than 16777215: set `framing` to what \
-         the sender writes",
+        "a message announces a length of 1195725856 bytes or more, and the maximum is 16777215: set `framing` to the \
+         one that the sender uses",
     ),
     (
         Framing::Syslog,
         "5 hello9 hello",
         &["hello"],
-        "the connection ended after 5 of the 9 bytes of a message: see why the sender broke off",
+        "the connection ended after 5 of the 9 bytes of a message: find out why the sender disconnected",
     ),
     (
         Framing::Length2,
         "\0\u{9}hello",
         &[],
-        "the connection ended after 5 of the 9 bytes of a message: see why the sender broke off",
+        "the connection ended after 5 of the 9 bytes of a message: find out why the sender disconnected",
     ),
     (
         Framing::OctetCounting,
         "5 hello12",
         &["hello"],
-        "the connection ended within the length of a message: see why the sender broke off",
+        "the connection ended within the length of a message: find out why the sender disconnected",
     ),
     (
         Framing::Length4,
         "\0\0\0\u{5}hello\0\0\0",
         &["hello"],
-        "the connection ended within the length of a message: see why the sender broke off",
+        "the connection ended within the length of a message: find out why the sender disconnected",
     ),
 ];
 
@@ -238,7 +238,7 @@ fn a_stream_is_not_read_on_after_an_error() {
 #[test]
 fn a_message_that_a_framing_cannot_carry_is_refused_with_words_and_nothing_is_written() {
     let long = "x".repeat(65_536);
-    let empty = "a message is empty, and receivers skip it in this framing: send with Length2 or Length4";
+    let empty = "a message is empty, and receivers skip empty messages in this framing: send with Length2 or Length4";
     for (framing, message, words) in [
         (
             Framing::Newline,

@@ -186,18 +186,18 @@ fn a_client_hears_of_its_violation_behind_the_answers_to_what_it_sent_before() {
 }
 
 const NO_NUMBER: &str = "and not with the number of a transaction: have the sender speak RELP, without TLS, or set \
-                         `framing` to what it writes";
+                         `framing` to the one that the sender uses";
 const BAD_LENGTH: &str = "in its length, where digits belong, then a space, or a newline after 0: update the sender";
-const BAD_ORDER: &str = "is next: update the sender, and check that nothing on the way changes the stream";
+const BAD_ORDER: &str = "instead of 2: update the sender, and check that nothing on the way changes the stream";
 
 /// What a client says after `open`, and the message for its owner.
 fn lies() -> Vec<(&'static str, String)> {
     let command = "in its command, where 1 to 32 letters and a space belong: update the sender";
     let end = "where its newline belongs, so its length is wrong: update the sender";
     let digits = "a RELP frame has a number of more than 9 digits: see whether the sender is a client of RELP";
-    let cut =
-        "the connection ended within a RELP frame: see why the sender broke off; it sends again what has no answer";
-    let long = "bytes of data, and it may have";
+    let cut = "the connection ended within a RELP frame: find out why the sender disconnected; it resends what was not \
+               acknowledged";
+    let long = "bytes of data, and the maximum is";
     vec![
         ("hello", format!("a RELP frame starts with 'h' {NO_NUMBER}")),
         ("-2 syslog 2 hi\n", format!("a RELP frame starts with '-' {NO_NUMBER}")),
@@ -215,21 +215,18 @@ fn lies() -> Vec<(&'static str, String)> {
         ("2 syslog \n", format!("a RELP frame has '\\n' {BAD_LENGTH}")),
         ("2 syslog 2\n", format!("a RELP frame has '\\n' {BAD_LENGTH}")),
         ("2 syslog 0 \n", format!("a RELP frame has ' ' {BAD_LENGTH}")),
-        (
-            "2 syslog 16777216 x",
-            format!("a RELP frame says that it has 16777216 {long} 16777215: send shorter messages"),
-        ),
-        ("0 hint 4097 x", format!("a RELP frame says that it has 4097 {long} 4096: send shorter messages")),
-        ("2 close 4097 x", format!("a RELP frame says that it has 4097 {long} 4096: send shorter messages")),
+        ("2 syslog 16777216 x", format!("a RELP frame announces 16777216 {long} 16777215: send shorter messages")),
+        ("0 hint 4097 x", format!("a RELP frame announces 4097 {long} 4096: send shorter messages")),
+        ("2 close 4097 x", format!("a RELP frame announces 4097 {long} 4096: send shorter messages")),
         ("2 syslog 2 hi3 syslog 2 hi\n", format!("a RELP frame has '3' {end}")),
         ("2 syslog 2 hello\n", format!("a RELP frame has 'l' {end}")),
         ("2 syslog 2 hi\r\n", format!("a RELP frame has '\\r' {end}")),
         ("2 syslog 9 hello\n", cut.to_owned()),
         ("2 syslog 2 hi", cut.to_owned()),
         ("2 sys", cut.to_owned()),
-        ("3 syslog 2 hi\n", format!("a RELP transaction has the number 3, and 2 {BAD_ORDER}")),
-        ("1 syslog 2 hi\n", format!("a RELP transaction has the number 1, and 2 {BAD_ORDER}")),
-        ("0 syslog 2 hi\n", format!("a RELP transaction has the number 0, and 2 {BAD_ORDER}")),
+        ("3 syslog 2 hi\n", format!("a RELP transaction has the number 3 {BAD_ORDER}")),
+        ("1 syslog 2 hi\n", format!("a RELP transaction has the number 1 {BAD_ORDER}")),
+        ("0 syslog 2 hi\n", format!("a RELP transaction has the number 0 {BAD_ORDER}")),
     ]
 }
 

@@ -127,7 +127,7 @@ async fn a_batch_is_posted_again_after_a_failure_of_the_sink_and_after_a_break()
     let [away, failed, broke] = reported.errors.as_slice() else { panic!("{reported:?}") };
     assert!(away.contains("cannot reach the sink"), "{away}");
     assert!(failed.contains("answers 500") && failed.contains("disk full"), "{failed}");
-    assert!(broke.contains("broke a request off"), "{broke}");
+    assert!(broke.contains("aborted a request"), "{broke}");
     assert!(reported.pauses.is_sorted_by(|one, next| one < next), "{reported:?}");
 }
 
@@ -155,7 +155,7 @@ async fn an_answer_has_bounds_and_a_body_beyond_them_costs_the_connection_alone(
     let reported = run.send(|_| answers.next().unwrap_or_else(|| TAKEN.to_owned())).await;
     assert_eq!(*run.server.bodies.borrow(), [body(0..8), body(0..8), body(8..16)]);
     assert_eq!((run.server.connections.get(), reported.delivered, reported.resent), (3, 16, 8));
-    assert!(reported.errors.len() == 1 && reported.errors[0].contains("broke a request off"), "{reported:?}");
+    assert!(reported.errors.len() == 1 && reported.errors[0].contains("aborted a request"), "{reported:?}");
 }
 
 #[tokio::test]

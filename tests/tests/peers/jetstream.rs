@@ -158,7 +158,10 @@ fn a_message_that_the_server_does_not_take_any_more_is_given_up_and_those_behind
     let longest = taken.lock().expect("unpoisoned").iter().map(String::len).max();
     assert_eq!(longest, Some("<13>before".len()));
     until("the message is logged", || {
-        program.events().iter().any(|event| event.to_string().contains("takes 16384 bytes with the headers"))
+        program
+            .events()
+            .iter()
+            .any(|event| event.to_string().contains("accepts at most 16384 bytes for a message and its headers"))
     });
     // A connection keeps the bound that was known when it began.
     until("the sink has a message that is as long as the server takes", || {

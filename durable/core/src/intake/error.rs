@@ -6,7 +6,7 @@ pub enum FramingError {
     /// No digit where a count starts.
     #[error(
         "a message starts with {found:?} and not with the count of its octets: set `framing` to Syslog or Newline, or \
-         have the sender count octets, a newline at the end included"
+         have the sender count octets, including a newline at the end"
     )]
     NoCount {
         /// The byte.
@@ -26,8 +26,8 @@ pub enum FramingError {
     },
     /// A length that no message has.
     #[error(
-        "a message says that it has {length} bytes or more, and none has more than {max}: set `framing` to what the \
-         sender writes"
+        "a message announces a length of {length} bytes or more, and the maximum is {max}: set `framing` to the one \
+         that the sender uses"
     )]
     Length {
         /// The length, as far as it was read.
@@ -36,10 +36,12 @@ pub enum FramingError {
         max: usize,
     },
     /// The stream ended within a length.
-    #[error("the connection ended within the length of a message: see why the sender broke off")]
+    #[error("the connection ended within the length of a message: find out why the sender disconnected")]
     CutLength,
     /// The stream ended before the message did.
-    #[error("the connection ended after {bytes} of the {length} bytes of a message: see why the sender broke off")]
+    #[error(
+        "the connection ended after {bytes} of the {length} bytes of a message: find out why the sender disconnected"
+    )]
     Cut {
         /// The bytes that came.
         bytes: usize,
@@ -47,17 +49,17 @@ pub enum FramingError {
         length: usize,
     },
     /// A message with the byte that ends messages.
-    #[error("a message has {found:?} within, which would end it: send with the framing OctetCounting or Length4")]
+    #[error("a message contains {found:?}, which would end it: send with the framing OctetCounting or Length4")]
     Delimiter {
         /// The byte.
         found: char,
     },
     /// A message without bytes.
-    #[error("a message is empty, and receivers skip it in this framing: send with Length2 or Length4")]
+    #[error("a message is empty, and receivers skip empty messages in this framing: send with Length2 or Length4")]
     Empty,
     /// A message whose length does not fit.
     #[error(
-        "a message of {bytes} bytes is longer than {most}, the most in this framing: send with another framing, or \
+        "a message of {bytes} bytes is longer than {most}, the maximum in this framing: send with another framing, or \
          lower `maxMessageBytes`"
     )]
     TooLong {

@@ -69,13 +69,17 @@ impl fmt::Display for StoreEvent {
                 )
             }
             Self::Quarantined { file } => {
-                write!(f, "a part of the log is damaged; it is kept for a while as {file}: check the disk")
+                write!(f, "a part of the log is damaged and was set aside as {file} for a while: check the disk")
             }
             Self::CursorLost => {
                 f.write_str("it is not known which messages the sink has: some may be sent twice; check the disk")
             }
             Self::TooLong { messages, bytes, why } => {
-                write!(f, "{messages} message(s) were not kept, the longest of the last ones has {bytes} bytes: {why}")
+                write!(
+                    f,
+                    "{messages} message(s) were not kept, as they were too long (longest recent one: {bytes} bytes): \
+                     {why}"
+                )
             }
         }
     }
@@ -130,7 +134,7 @@ mod tests {
         let (twice, harmless) = said(StoreEvent::CursorLost);
         assert!(twice.contains("some may be sent twice") && !harmless, "{twice}");
         let (long, harmless) = said(StoreEvent::TooLong { messages: 3, bytes: 70, why: "raise it".to_owned() });
-        assert!(long.starts_with("3 message(s) were not kept") && long.contains("70 bytes: raise it"), "{long}");
+        assert!(long.starts_with("3 message(s) were not kept") && long.contains("70 bytes): raise it"), "{long}");
         assert!(!harmless);
     }
 

@@ -159,7 +159,7 @@ impl Relp {
 
     fn opened(&mut self, transaction: u32, answer: &frame::Response<'_>) -> Result<(), SendError> {
         if transaction != FIRST {
-            return Err(SendError::Protocol { what: "it answers a message before the offers" });
+            return Err(SendError::Protocol { what: "it acknowledges a message before it has accepted the session" });
         }
         if !answer.is_ok() {
             return Err(SendError::Refused { said: said(answer.line) });
@@ -174,7 +174,7 @@ impl Relp {
     fn answered(&mut self, transaction: u32, answer: &frame::Response<'_>) -> Result<(), SendError> {
         let mut waiting = self.pushed.iter_mut().filter(|pushed| pushed.answer.is_none());
         let Some(pushed) = waiting.find(|pushed| pushed.transaction == transaction) else {
-            return Err(SendError::Protocol { what: "it answers what it was not sent, or answers twice" });
+            return Err(SendError::Protocol { what: "it acknowledges a message twice, or one that was not sent" });
         };
         pushed.answer = Some(if answer.is_ok() {
             Answer::Taken

@@ -79,7 +79,10 @@ impl Keeper {
         let mut is_kept = false;
         for name in &there {
             match process(name) {
-                None => return Err(self.words("read", &format!("{name} is a consumer of others; remove it"))),
+                None => {
+                    let what = format!("its consumer {name} was not created by Portlane; remove it");
+                    return Err(self.words("read", &what));
+                }
                 Some(id) if id == self.id => {
                     let held = self.holds.borrow().as_ref() == Some(name);
                     is_kept |= self.remove(name).await? && held;

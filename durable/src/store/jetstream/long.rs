@@ -57,10 +57,13 @@ impl Keeper {
         let way = "or lower maxMessageBytes of the listener";
         if of_stream < server {
             return format!(
-                "the stream {stream} of {url} takes {of_stream} bytes with the headers; raise its max_msg_size, {way}"
+                "the stream {stream} of {url} accepts at most {of_stream} bytes for a message and its headers; raise \
+                 its max_msg_size, {way}"
             );
         }
-        format!("{url} takes {server} bytes with the headers; raise max_payload of the server, {way}")
+        format!(
+            "{url} accepts at most {server} bytes for a message and its headers; raise max_payload of the server, {way}"
+        )
     }
 
     /// Records messages that were given up, as they are too long. The longest one has `longest` bytes.

@@ -161,5 +161,5 @@ fn clients_are_served_while_a_sink_never_answers_and_its_message_is_sent_again()
     until("both messages arrive", || lines.lock().expect("unpoisoned").len() >= 2);
     assert_eq!(*lines.lock().expect("unpoisoned"), [line(0), line(1)]);
     let told = scene.program.wait("sink", "default/f/l").to_string();
-    assert!(told.contains("the sink broke a request off"), "{told}");
+    assert!(told.contains("the sink aborted a request"), "{told}");
 }

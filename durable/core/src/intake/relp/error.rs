@@ -6,7 +6,7 @@ pub enum Violation {
     /// No number where a frame starts.
     #[error(
         "a RELP frame starts with {found:?} and not with the number of a transaction: have the sender speak RELP, \
-         without TLS, or set `framing` to what it writes"
+         without TLS, or set `framing` to the one that the sender uses"
     )]
     Number {
         /// The byte.
@@ -31,7 +31,7 @@ pub enum Violation {
         found: char,
     },
     /// More data than a command may have.
-    #[error("a RELP frame says that it has {length} bytes of data, and it may have {max}: send shorter messages")]
+    #[error("a RELP frame announces {length} bytes of data, and the maximum is {max}: send shorter messages")]
     TooLong {
         /// The length.
         length: usize,
@@ -46,8 +46,8 @@ pub enum Violation {
     },
     /// Another number than the next one.
     #[error(
-        "a RELP transaction has the number {found}, and {expected} is next: update the sender, and check that nothing \
-         on the way changes the stream"
+        "a RELP transaction has the number {found} instead of {expected}: update the sender, and check that nothing on \
+         the way changes the stream"
     )]
     Order {
         /// The number that is next.
@@ -81,7 +81,8 @@ pub enum Violation {
     NoSyslog,
     /// The stream ended within a frame.
     #[error(
-        "the connection ended within a RELP frame: see why the sender broke off; it sends again what has no answer"
+        "the connection ended within a RELP frame: find out why the sender disconnected; it resends what was not \
+         acknowledged"
     )]
     Cut,
 }

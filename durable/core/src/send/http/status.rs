@@ -34,10 +34,10 @@ pub(super) fn words(status: u16, said: &str) -> String {
     let advice = match status {
         401 => "it requires credentials, which are not sent: configure it to accept messages by source address instead",
         403 => "it forbids this: permit the path and the source address at the sink",
-        404 | 410 => "it has nothing at this path: correct send.http.path",
+        404 | 410 => "it serves nothing at this path: correct send.http.path",
         405 => "it does not accept POST at this path: correct send.http.path",
-        408 => "the request came too slowly: see the network, or lower send.http.batchBytes",
-        415 => "it takes another kind of body: set send.http.format to what it reads",
+        408 => "the request arrived too slowly: check the network, or lower send.http.batchBytes",
+        415 => "it does not accept this kind of body: set send.http.format to a format that it accepts",
         413 => "the body is too long: lower send.http.batchBytes, or raise the bound of the sink",
         429 => "it limits the rate of requests: messages wait; see its rate limits",
         400..=499 if is_of_all(status) => "it refuses such requests, whatever they contain: see its documentation",
