@@ -44,7 +44,8 @@ pub struct Settings {
     /// dial them. The operator creates the Secret when the first gateway has tunnels.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_SECRET", default_value = "portlane-tunnel-roots")]
     pub tunnel_roots_secret: String,
-    /// Most roots of the tunnels for the gateways of one namespace, including deleted gateways. The Secret holds 512.
+    /// Maximum number of roots of the tunnels for the gateways of one namespace, including deleted gateways. The Secret
+    /// holds 512.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE", default_value_t = 64)]
     pub tunnel_roots_per_namespace: usize,
     /// Namespaces to watch, separated by commas. Absent: all namespaces.
@@ -148,23 +149,23 @@ pub struct Settings {
     /// Create HPAs for objects with spec.autoscaling.
     #[arg(long, env = "PORTLANE_AUTOSCALING", default_value_t = true, action = clap::ArgAction::Set)]
     pub autoscaling: bool,
-    /// Most objects that are kept of one kind (per namespace, where kinds are watched by namespace). Further objects
-    /// are left out, which is counted and logged.
+    /// Maximum number of objects of one kind that are cached (per namespace, where kinds are watched by namespace).
+    /// Further objects are left out, which is counted and logged.
     #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]
     pub max_objects: usize,
-    /// Most proxies that may be connected at the same time.
+    /// Maximum number of connected proxies.
     #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = StreamPort::DEFAULT.proxies)]
     pub max_proxies: usize,
-    /// Most connections of clients that have not authenticated yet, at the port for the streams of proxies. Connected
-    /// proxies do not count.
+    /// Maximum number of connections of clients that have not authenticated yet, at the port for the streams of
+    /// proxies. Connected proxies do not count.
     #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED", default_value_t = StreamPort::DEFAULT.strangers)]
     pub max_unauthenticated: usize,
     /// How many of these connections may come from one source, which is an address. All addresses of an IPv6 /64
     /// may have three times as many. Raise this if the proxies of many nodes reach the operator from one address.
     #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", default_value_t = StreamPort::DEFAULT.per_source)]
     pub max_unauthenticated_per_source: usize,
-    /// Most new connections per second at the port for the streams of proxies; a quarter of them from one source.
-    /// Connections beyond that are closed at once, and their proxies try again.
+    /// Maximum number of new connections per second at the port for the streams of proxies; a quarter of them from one
+    /// source. Connections beyond that are closed at once, and their proxies try again.
     #[arg(
         long,
         env = "PORTLANE_CONNECTIONS_PER_SECOND",

@@ -134,9 +134,9 @@ pub(crate) fn health(health: BackendHealth) -> &'static str {
 pub(crate) fn undelivered(spec: &PortForwardSpec, listener: &ListenerStatus) -> Option<&'static str> {
     match listener.delivery? {
         Delivery::Flowing => None,
-        Delivery::Behind => Some("the oldest message that waits is older than 10 s"),
-        Delivery::Stalled => Some("messages wait, and the sink took none for 30 s"),
-        Delivery::Full => Some("messages are dropped or refused, as the log has no room"),
+        Delivery::Behind => Some("the oldest waiting message is older than 10 s"),
+        Delivery::Stalled => Some("messages wait, and the sink has accepted none for 30 s"),
+        Delivery::Full => Some("messages are dropped or refused, because the log is full"),
         Delivery::StoreFailed => Some(store_failed(spec.has_stream(&listener.name))),
     }
 }
@@ -276,7 +276,7 @@ mod tests {
             (row.outcome, row.message)
         };
         assert_eq!(row("Flowing").0, Outcome::Ok);
-        let stalled = "listener syslog: messages wait, and the sink took none for 30 s".to_owned();
+        let stalled = "listener syslog: messages wait, and the sink has accepted none for 30 s".to_owned();
         assert_eq!(row("Stalled"), (Outcome::Warning, stalled));
         for poor in ["Behind", "Full", "StoreFailed"] {
             assert_eq!(row(poor).0, Outcome::Warning, "{poor}");

@@ -60,8 +60,8 @@ enum UpkeepError {
     Names(#[source] serde_json::Error),
     /// Another Service provides an API, such as that of another installation.
     #[error(
-        "APIService {api} leads to Service {service}, and a cluster has one provider of this API, so the API does not \
-         know this operator's proxies: set customMetrics.enabled and liveApi.enabled in one installation only"
+        "APIService {api} points to Service {service}, so the API does not know this operator's proxies; a cluster has \
+         only one provider of this API: set customMetrics.enabled and liveApi.enabled in one installation only"
     )]
     Foreign { api: String, service: String },
     /// The aggregator's client CA cannot be used.

@@ -281,7 +281,7 @@ impl<A: Answers> Server<A> {
         let Ok(_in_work) = self.requests.take(source, 1) else {
             guest.waits();
             body::skip(body).await;
-            return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
+            return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in progress");
         };
         // The body of the request stays unread until then.
         self.turn(source).await;
@@ -293,7 +293,9 @@ impl<A: Answers> Server<A> {
             Err(BodyError::Late) => refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
             Err(BodyError::TooLarge) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
             Err(BodyError::Incomplete) => refusal(StatusCode::BAD_REQUEST, "the body is incomplete"),
-            Err(BodyError::Busy) => refusal(StatusCode::TOO_MANY_REQUESTS, "too many large bodies are in work"),
+            Err(BodyError::Busy) => {
+                refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests with large bodies are in progress")
+            }
             Ok((body, _room)) => {
                 let query = head.uri.query().unwrap_or_default().to_owned();
                 Ok(self.answers.answer(head.method, head.uri.path().to_owned(), query, body).await)

@@ -76,7 +76,8 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
             // A log that takes no messages loses them, which is worse than sessions that are refused.
             let is_lossy = matches!(report.delivery, Some(Delivery::StoreFailed | Delivery::Full));
             let lost = is_lossy.then(delivery).flatten();
-            let looped = report.looped.then_some(("Loop", "its traffic comes back, or arrives with no hop left"));
+            let looped =
+                report.looped.then_some(("Loop", "a loop is likely: traffic of the listener comes back to it"));
             let refused = || report.reached.and_then(limited);
             let (reason, what) = lost.or(looped).or_else(refused).or_else(delivery)?;
             warning(reason, what)
@@ -88,7 +89,7 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
 fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
     match limit {
         ReachedLimit::Tenant => Some(("LimitReached", "it refuses sessions: the limit of its namespace is reached")),
-        ReachedLimit::Source => Some(("LimitReached", "it refuses sessions: one source has its share of them")),
+        ReachedLimit::Source => Some(("LimitReached", "it refuses sessions: one source has reached its share")),
         ReachedLimit::Lookups => Some(("LimitReached", "DNS names wait: the lookups of its namespace are used up")),
         ReachedLimit::Unknown => None,
     }
@@ -98,9 +99,9 @@ fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
 fn undelivered(process: &Process, id: &ListenerId, delivery: Delivery) -> Option<(&'static str, &'static str)> {
     match delivery {
         Delivery::Flowing | Delivery::Unknown => None,
-        Delivery::Behind => Some(("Behind", "the oldest message that waits is older than 10 s")),
-        Delivery::Stalled => Some(("Stalled", "messages wait, and the sink took none for 30 s")),
-        Delivery::Full => Some(("Full", "messages are dropped or refused, as the log has no room")),
+        Delivery::Behind => Some(("Behind", "the oldest waiting message is older than 10 s")),
+        Delivery::Stalled => Some(("Stalled", "messages wait, and the sink has accepted none for 30 s")),
+        Delivery::Full => Some(("Full", "messages are dropped or refused, because the log is full")),
         Delivery::StoreFailed => Some(("StoreFailed", store_failed(is_in_stream(process, id)))),
     }
 }

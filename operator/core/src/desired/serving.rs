@@ -33,7 +33,7 @@ pub enum Flaw {
     #[error("expired {0} s ago: renew it")]
     Expired(u64),
     /// The certificate is not valid yet.
-    #[error("is valid only in {0} s: check the clocks")]
+    #[error("becomes valid only in {0} s: check the clocks")]
     NotYet(u64),
     /// The certificate lacks a name that API servers call.
     #[error("is valid for {has}, but API servers call {lacks}: issue it for that DNS name")]

@@ -30,7 +30,8 @@ pub enum Unusable {
     Earlier(String),
     /// The ledger cannot be read.
     #[error(
-        "key ledger.json of Secret {0} does not hold the tokens of the agent: delete the Secret, and a new one is made"
+        "key ledger.json of Secret {0} does not hold the tokens of the agent: delete the Secret, and the operator \
+         creates a new one"
     )]
     Content(String),
 }

@@ -97,9 +97,9 @@ fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
     };
     let left_out = (facts.left_out > 0).then(|| {
         format!(
-            "{} pod(s) with sidecars of its forwards have no connection to it: an agent connects to the {MOST_OF_AGENT} \
-             oldest pods, and to fewer if its gateway is full or its namespace has its share there; place these \
-             forwards on ForwardGateway {gateway}",
+            "the agent is not connected to {} pod(s) with sidecars of its forwards: an agent connects to at most the \
+             {MOST_OF_AGENT} oldest pods, and to fewer if its gateway is full or its namespace has used up its share \
+             of the gateway; place these forwards on ForwardGateway {gateway}",
             facts.left_out
         )
     });

@@ -70,7 +70,8 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
     match drain {
         Drain::Runs => (
             "Draining",
-            "messages are sent once the pod is gone; a sink that is away, or a pod that does not end, holds this up"
+            "the messages are sent once the pod is gone; an unreachable sink, or a pod that does not terminate, delays \
+             this"
                 .to_owned(),
         ),
         Drain::Refused => (

@@ -277,10 +277,10 @@ pub fn of_deliveries(
 /// The reason of an event about this delivery state, and the fate of the messages.
 fn delivered(delivery: Delivery, is_in_stream: bool) -> (&'static str, &'static str) {
     match delivery {
-        Delivery::Flowing => ("DeliveryFlowing", "messages leave as they come"),
-        Delivery::Behind => ("DeliveryBehind", "the oldest message that waits is older than 10 s"),
-        Delivery::Stalled => ("DeliveryStalled", "messages wait, and the sink took none for 30 s"),
-        Delivery::Full => ("DeliveryFull", "messages are dropped or refused, as the log has no room"),
+        Delivery::Flowing => ("DeliveryFlowing", "messages are sent as they arrive"),
+        Delivery::Behind => ("DeliveryBehind", "the oldest waiting message is older than 10 s"),
+        Delivery::Stalled => ("DeliveryStalled", "messages wait, and the sink has accepted none for 30 s"),
+        Delivery::Full => ("DeliveryFull", "messages are dropped or refused, because the log is full"),
         Delivery::StoreFailed => ("DeliveryStoreFailed", store_failed(is_in_stream)),
     }
 }

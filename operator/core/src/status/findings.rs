@@ -91,9 +91,9 @@ fn named(items: &[String]) -> Option<String> {
 
 fn looped(listeners: &[String]) -> Option<(&'static str, String)> {
     let message = format!(
-        "a loop is likely, because a session or datagram came back to its fleet, or a datagram had no hop left, in {}: \
-         name the real server as the backend, in this forward or in those of other gateways on the way; datagrams of \
-         traceroute have no hop left either",
+        "a loop is likely, because a session or datagram came back to its fleet, or the hop limit of a datagram was \
+         exceeded, in {}: name the real server as the backend, in this forward or in those of other gateways on the \
+         way; traceroute also exceeds the hop limit of its datagrams",
         named(listeners)?
     );
     Some(("Loop", message))
@@ -101,8 +101,8 @@ fn looped(listeners: &[String]) -> Option<(&'static str, String)> {
 
 fn source_limited(listeners: &[String]) -> Option<(&'static str, String)> {
     let message = format!(
-        "sessions are refused, because one source has as many sessions of the proxy as it may have, in {}: find out \
-         who holds them (kubectl portlane conns); raise the memory limit of the pods, add replicas, or have a load \
+        "sessions are refused, because one source has reached its share of the proxy's sessions, in {}: find out who \
+         holds them (kubectl portlane conns); raise the memory limit of the pods, add replicas, or have a load \
          balancer that hides its clients send PROXY headers; if the sources are pods of another gateway, correct its \
          forwards that lead back to this one",
         named(listeners)?

@@ -10,9 +10,9 @@ const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volu
                       restarts of the proxy, not the pod";
 const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \
                         the pod, not the volume";
-const IN_STREAM: &str = "kept in streams of the NATS servers of the gateway, which all its \
-                         proxies share: they survive the pods; a power cut of more than half of the servers of a stream \
-                         loses what they have not synced: that of 2 minutes, or of their sync_interval";
+const IN_STREAM: &str = "kept in streams of the NATS servers of the gateway, which all its proxies share: they survive \
+                         the pods; if more than half of the servers of a stream lose power, messages that were not \
+                         synced are lost: those of the last 2 minutes, or of the sync_interval of the servers";
 
 /// A mode of sending, as a predicate, and its delivery guarantee.
 type Promise = (fn(&DurableSend) -> bool, &'static str);
@@ -28,7 +28,8 @@ const PROMISES: [Promise; 4] = [
     (|send| send.udp.is_some(), "over UDP they are sent: nothing acknowledges them"),
 ];
 const ORDER: &str = "each proxy sends those of one source in order";
-const NOT_DELIVERED: &str = "what is dropped because of a bound, or refused for ever, is counted";
+const NOT_DELIVERED: &str =
+    "messages that are dropped because of a limit, or permanently refused by the sink, are counted";
 
 /// The condition of a forward with durable listeners. `has_claims` says whether the pods of its gateway have claims.
 pub(super) fn messages_kept(forward: &PortForward, has_claims: bool) -> Option<Finding> {

@@ -33,8 +33,8 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";
 /// The message of a failure beyond [`ALL_FAILURE_TEXTS`].
-const NOT_KEPT: &str =
-    "the proxy's message is not kept: the messages of all proxies take too much memory; see the log of the proxy";
+const NOT_KEPT: &str = "the message of this failure was discarded, because the messages of all proxies take too much \
+                        memory: see the log of the proxy";
 
 /// The proxies with an open stream, by pod.
 #[derive(Clone, Debug)]

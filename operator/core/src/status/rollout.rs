@@ -33,9 +33,9 @@ pub enum Behind {
 }
 
 /// The remedy for a fleet whose new pods do not become ready.
-pub(crate) const REMEDY: &str = "its new pods do not become ready, or its old ones do not end; the others keep running: \
-                                 see the pods and the workload of the gateway; to go back, set spec.proxyImage of the \
-                                 gateway, or the image of the installation";
+pub(crate) const REMEDY: &str = "its new pods do not become ready, or its old pods do not terminate; the other pods \
+                                 keep running: see the pods and the workload of the gateway; to roll back, set \
+                                 spec.proxyImage of the gateway, or the image of the installation";
 
 /// The condition `Outdated`. `image` is the image that the fleet has.
 #[must_use]

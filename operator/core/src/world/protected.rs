@@ -16,7 +16,7 @@ pub struct ProtectedNetworks(Vec<IpNet>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtectedError {
     /// An entry is not a network.
-    #[error("'{0:.80}' is no network: write it as ADDRESS/LENGTH, and a single address as a /32 or /128")]
+    #[error("'{0:.80}' is not a network: write it as ADDRESS/LENGTH, and a single address as a /32 or /128")]
     NoNetwork(String),
     /// There are more networks than proxies compare.
     #[error("{0} networks are listed, and at most {most} can be protected: list larger networks", most = MOST_NETWORKS)]
@@ -73,7 +73,7 @@ mod tests {
     fn an_address_without_a_length_and_a_name_are_refused_with_the_remedy() {
         for entry in ["203.0.113.9", "203.0.113.9/33", "api.example.com"] {
             let why = read(&format!("192.0.2.0/24,{entry}")).expect_err("no network");
-            assert!(why.starts_with(&format!("'{entry}' is no network")) && why.contains("/32 or /128"), "{why}");
+            assert!(why.starts_with(&format!("'{entry}' is not a network")) && why.contains("/32 or /128"), "{why}");
         }
     }
 

@@ -109,7 +109,7 @@ fn messages_of_all_proxies_have_a_budget_and_a_failure_beyond_it_counts_with_its
     assert!(liars.iter().all(|name| bytes(name) == FAILURE_TEXTS), "who comes first keeps its message");
     let honest = failure(&proxies, "honest", 0).expect("it fails");
     assert_eq!(honest.reason, FailureReason::BindFailed);
-    assert!(honest.message.starts_with("the proxy's message is not kept: "), "{}", honest.message);
+    assert!(honest.message.starts_with("the message of this failure was discarded, "), "{}", honest.message);
     // The proxy reports again after a liar has left.
     proxies.gone(&proxy("liar0"));
     proxies.reported(&proxy("honest"), failed([0], 100), true);

@@ -138,15 +138,15 @@ fn allows(world: &World, gateway: &ObjectKey, tunnels: &GatewayTunnels, namespac
 fn words(full: Full, gateway: &ObjectKey, key: &ObjectKey) -> String {
     match full {
         Full::Gateway => format!(
-            "ForwardGateway {gateway} takes {MAX_AGENTS} agents, and as many are older than this one: remove some of \
-             them, or use another gateway"
+            "ForwardGateway {gateway} admits at most {MAX_AGENTS} agents, and older agents have used up that number: \
+             remove some of them, or use another gateway"
         ),
         Full::Share(Share { most, is_default }) => format!(
-            "ForwardGateway {gateway} takes {most} instances of all agents of namespace '{}'{}, and this agent and the \
-             older ones ask for more: lower their spec.maxInstances, remove some of them, or ask the owner of the \
-             gateway for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
+            "ForwardGateway {gateway} admits at most {most} instances for all agents of namespace '{}'{}; this agent \
+             and the older ones exceed that number: lower their spec.maxInstances, remove some of them, or ask the \
+             owner of the gateway for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
             key.namespace,
-            if is_default { ", half of what one of its pods takes" } else { "" }
+            if is_default { " (half of what one of its pods admits)" } else { "" }
         ),
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         let why = Admissions::new(&shared).of(&key("e"), shared.agents.get(&key("e")).expect("there"));
         let why = why.expect_err("no place");
         assert_eq!(why.reason, Reason::QuotaExceeded);
-        assert!(why.message.contains("takes 8 instances of all agents of namespace 'ns'"), "{}", why.message);
+        assert!(why.message.contains("admits at most 8 instances for all agents of namespace 'ns'"), "{}", why.message);
     }
 
     #[test]
@@ -236,7 +236,8 @@ mod tests {
         let why = Admissions::new(&world).of(&left_out, world.agents.get(&left_out).expect("there"));
         let why = why.expect_err("no place");
         assert_eq!(why.reason, Reason::QuotaExceeded);
-        let words = "takes 5 instances of all agents of namespace 'greedy', half of what one of its pods takes";
+        let words = "admits at most 5 instances for all agents of namespace 'greedy' (half of what one of its pods \
+                     admits)";
         assert!(why.message.contains(words) && why.message.contains("maxInstancesPerNamespace"), "{}", why.message);
     }
 

@@ -125,7 +125,7 @@ pub(super) fn backends(
             found.add(
                 format!("{path}.backends[{at}].address.host"),
                 &format!(
-                    "'{host}' is a link-local address, which needs a zone, and a zone has a meaning on one host only; \
+                    "'{host}' is a link-local address, which needs a zone, and a zone is meaningful on one host only; \
                      use another address of the server, such as one of fd00::/8, or its name"
                 ),
             );

@@ -138,7 +138,7 @@ fn messages_that_are_kept_have_the_promises_of_their_sinks_and_no_others() {
     let stream = json!({"jetStream": {"maxBytes": 16_777_216}});
     let told = kept(&mut scene, &[(json!({"relp": {}}), &stream)]);
     assert!(told.starts_with("messages of durable listeners are kept in streams"), "{told}");
-    assert!(told.contains("of 2 minutes, or of their sync_interval"), "{told}");
+    assert!(told.contains("of the last 2 minutes, or of the sync_interval of the servers"), "{told}");
     let told = kept(&mut scene, &[(json!({"relp": {}}), &disk), (json!({"relp": {}}), &stream)]);
     assert!(told.starts_with("messages of durable listeners are kept in an emptyDir volume"), "{told}");
     assert!(told.contains("; those of listeners with store.jetStream are kept in streams"), "{told}");
