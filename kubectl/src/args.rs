@@ -48,7 +48,8 @@ pub(crate) struct Connection {
     /// Namespace to look at. Absent: the namespace of the context.
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// Longest wait for the answer to one request, in seconds. The live API itself waits up to 12 s for silent proxies.
+    /// Maximum time to wait for the answer to one request, in seconds. The live API itself waits up to 12 s for silent
+    /// proxies.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     request_timeout: u64,
 }
@@ -77,7 +78,7 @@ impl Cli {
 }
 
 impl Connection {
-    /// Longest wait for the answer to one request.
+    /// Maximum time to wait for the answer to one request.
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs(self.request_timeout)
     }
@@ -211,7 +212,7 @@ pub(crate) struct Logs {
     /// Age of the oldest record, such as 90s, 10m, 2h or 1d. Absent: no limit.
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) since: Option<i64>,
-    /// Most lines to read from the end of the log of each proxy. Lines of other forwards count.
+    /// Maximum number of lines to read from the end of the log of each proxy. Lines of other forwards count.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..=100_000))]
     pub(crate) tail: i64,
     /// Only records about this listener.

@@ -52,7 +52,7 @@ pub enum Unknown {
     #[error("the live API is not installed: set liveApi.enabled in the chart")]
     NotInstalled,
     /// The live API is registered, but no leader of the operator answers.
-    #[error("the live API has no leader of the operator to answer ({message}): kubectl portlane status shows more")]
+    #[error("no leader of the operator answers for the live API ({message}): kubectl portlane status shows more")]
     NoLeader {
         /// Message of the API server or of the operator.
         message: String,

@@ -107,7 +107,8 @@ fn proxy(pod: &ObjectKey, config: &ProxyConfig) -> Check {
     let published = config.version.number;
     if config.connected == Some(false) {
         let log = format!("look at its log: kubectl -n {} logs {} --all-containers", pod.namespace, pod.name);
-        let detail = "has no stream to the operator, and keeps running what it had: that may differ from what follows";
+        let detail = "has no stream to the operator, and keeps running its last configuration, which may differ from \
+                      the following";
         return Check::failed(NAME, detail).hint(log);
     }
     match config.applied {

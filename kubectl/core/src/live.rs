@@ -318,7 +318,7 @@ mod tests {
                 503,
                 "ServiceUnavailable",
                 "service unavailable",
-                "the live API has no leader of the operator to answer (service unavailable): kubectl portlane status \
+                "no leader of the operator answers for the live API (service unavailable): kubectl portlane status \
                  shows more",
             ),
         ] {

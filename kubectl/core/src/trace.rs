@@ -145,7 +145,7 @@ pub fn target(forward: &PortForward, listener: &Listener, from: &ObjectKey, prox
     let fixed = |text: &str| Err(text.to_owned());
     let accept = listener.proxy_protocol.as_ref().and_then(|it| it.accept).unwrap_or_default();
     match (listener.protocol, accept) {
-        (Protocol::Udp, _) => return fixed("the API server's port-forward carries no UDP"),
+        (Protocol::Udp, _) => return fixed("the API server's port-forward does not carry UDP"),
         (_, AcceptHeader::Required) => return fixed("the listener waits for a PROXY header from a trusted peer"),
         _ => {}
     }

@@ -14,10 +14,10 @@ pub(crate) struct Forward {
     /// only port of the target, or all TCP listeners of a `PortForward`.
     #[arg(value_name = "[LOCAL:]PORT")]
     pub(crate) ports: Vec<Mapping>,
-    /// Most sessions at the same time, each of which is a connection to the API server.
+    /// Maximum number of sessions at the same time, each of which is a connection to the API server.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_sessions: u16,
-    /// Longest time from the start of a connection until a ready pod has it, in seconds.
+    /// Maximum time from the start of a connection until a ready pod has it, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) wait: u64,
     /// Format of the output: the local ports, once all are open.
@@ -30,10 +30,10 @@ pub(crate) struct Forward {
 pub(crate) struct ClusterRun {
     #[command(flatten)]
     pub(crate) run: portlane::Run,
-    /// Most sessions with pods at the same time, each of which is a connection to the API server.
+    /// Maximum number of sessions with pods at the same time, each of which is a connection to the API server.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_attached: u16,
-    /// Longest time from the start of a connection until a ready pod has it, in seconds.
+    /// Maximum time from the start of a connection until a ready pod has it, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) wait: u64,
 }

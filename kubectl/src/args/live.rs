@@ -45,7 +45,7 @@ pub(crate) struct Top {
     /// Look at the forwards of all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
-    /// Print the table once, after two seconds, as where the output is no terminal.
+    /// Print the table once, after two seconds. This is the default if the output is not a terminal.
     #[arg(long)]
     pub(crate) once: bool,
     /// Format of the output.
@@ -76,7 +76,7 @@ pub(crate) struct Drain {
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// Longest time to wait for the end of sessions, such as 90s, 10m or 2h.
+    /// Maximum time to wait for the end of sessions, such as 90s, 10m or 2h.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
     pub(crate) timeout: i64,
     /// Format of the output: what is left, whenever that changes, and the end.
@@ -85,7 +85,7 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    /// Longest time to wait for the end of sessions.
+    /// Maximum time to wait for the end of sessions.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout.unsigned_abs())
     }

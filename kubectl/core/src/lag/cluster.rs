@@ -94,7 +94,8 @@ pub fn of_cluster(forwards: &[PortForward], answers: Vec<Answer>, note: Option<S
     }
     // A listener that no proxy runs has no figures, so they are not missing from the answers.
     if !notes.is_empty() && untold > 0 {
-        notes.push(format!("shown as status has them, without figures: {}", count(untold, "durable listener")));
+        let listeners = count(untold, "durable listener");
+        notes.push(format!("only the state in status is shown, without figures: {listeners}"));
     }
     notes.sort();
     notes.dedup();
@@ -108,7 +109,7 @@ fn understood(answer: Answer) -> Answer {
 
 fn notes_of(list: &LagList) -> impl Iterator<Item = String> + use<> {
     let omitted = (list.omitted > 0)
-        .then(|| format!("too many to list, and left out: {}", count(list.omitted, "durable listener")));
+        .then(|| format!("left out, because there are too many to list: {}", count(list.omitted, "durable listener")));
     [omitted, unanswered(&list.unanswered), older(&list.older)].into_iter().flatten()
 }
 
@@ -184,9 +185,9 @@ mod tests {
         assert_eq!(rows(&report), all);
         let notes = [
             "cut",
+            "left out, because there are too many to list: 2 durable listeners",
             "the proxy of pod shop/c has not answered",
             "the proxy of pod shop/d is too old to report figures; kubectl portlane status shows what to upgrade",
-            "too many to list, and left out: 2 durable listeners",
         ];
         assert_eq!(report.notes, notes);
     }
@@ -199,7 +200,7 @@ mod tests {
         let by_status = |listener| (listener, None, "Behind", None);
         assert_eq!(rows(&report), [by_status("shop/audit/udp"), by_status("shop/logs/udp")]);
         let notes = [
-            "shown as status has them, without figures: 2 durable listeners",
+            "only the state in status is shown, without figures: 2 durable listeners",
             "the operator is older than this program: upgrade the chart portlane",
         ];
         assert_eq!(report.notes, notes);

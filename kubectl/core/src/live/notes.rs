@@ -20,7 +20,8 @@ pub fn notes(reading: &[Reading]) -> Vec<String> {
                 }
                 if list.uncounted > 0 {
                     let sessions = count(list.uncounted, "session");
-                    notes.push(format!("a proxy has sessions of too many forwards: {sessions} counted for none"));
+                    let note = format!("a proxy has sessions of too many forwards: {sessions} not attributed to one");
+                    notes.push(note);
                 }
                 notes.extend(unanswered(&list.unanswered));
             }

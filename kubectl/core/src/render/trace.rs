@@ -19,7 +19,7 @@ pub fn trace(report: &Report, look: Look) -> String {
     let summary = match &report.stops {
         Some(step) => format!("stops at: {step}"),
         None if report.reached => "reaches a backend".to_owned(),
-        None => "no step fails, and no backend is known to be reached".to_owned(),
+        None => "no step fails, but it is not known whether a backend is reached".to_owned(),
     };
     text.push_str(&format!("\n{summary}\n"));
     text

@@ -51,7 +51,7 @@ pub(super) fn notes(
         // The check of the live API reports this.
         Err(Unknown::NotInstalled) => None,
         Err(Unknown::NoLeader { message }) => {
-            Some(format!("the live API has no leader of the operator to answer ({message}): see the checks above"))
+            Some(format!("no leader of the operator answers for the live API ({message}): see the checks above"))
         }
         Err(why) => Some(why.to_string()),
     };

@@ -124,14 +124,17 @@ pub(super) fn listener(facts: &Facts) -> Step {
 pub(super) fn probe(facts: &Facts) -> (Step, Option<Step>) {
     const NAME: &str = "connection";
     let connected = |target: &Target| {
-        let detail = format!("the proxy of pod {} takes it at port {}, by port-forward", target.pod, target.port);
+        let detail = format!(
+            "the proxy of pod {} accepts the connection at port {}, through a port-forward",
+            target.pod, target.port
+        );
         alone(Check::ok(NAME, detail))
     };
     match &facts.probe {
         Probe::Skipped(why) => (alone(Check::warning(NAME, format!("not tried: {why}"))), None),
         Probe::Failed(why) => (alone(Check::unknown(NAME, why)), None),
         Probe::Refused { target, message } => {
-            let detail = format!("pod {} refuses it at port {}: {message}", target.pod, target.port);
+            let detail = format!("pod {} refuses the connection at port {}: {message}", target.pod, target.port);
             let look = format!("kubectl portlane config -n {} {}", target.pod.namespace, target.pod.name);
             (alone(Check::failed(NAME, detail).hint(look)), None)
         }
@@ -157,7 +160,8 @@ fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
     let may_queue = limits.is_some_and(|it| it.max_connections.is_some() && it.on_limit != Some(OnLimit::Reject));
     let is_tunnelled = facts.spec().is_some_and(|listener| listener.backends.iter().any(|it| it.tunnel.is_some()));
     let next = if may_queue {
-        "is spec.limits.maxConnections reached? then it waits for its turn; otherwise: do the endpoints answer?"
+        "is spec.limits.maxConnections reached? then the connection waits for its turn; if not, do the endpoints \
+         answer?"
     } else if is_tunnelled {
         "is an instance of the agent connected? a session waits for one: kubectl portlane describe"
     } else {
@@ -172,7 +176,7 @@ fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
 
 /// The check if other clients of the pod connected at the same time.
 fn unsure(what: &str, number: u64) -> Check {
-    let detail = format!("{number} {what}s of clients inside the pod match this connection, and they differ");
+    let detail = format!("{number} {what}s of clients inside the pod match this connection, and their results differ");
     Check::new(BACKEND, Outcome::Unknown, detail).hint("repeat the command while fewer clients of the pod connect")
 }
 

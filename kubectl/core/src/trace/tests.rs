@@ -54,7 +54,7 @@ fn a_connection_enters_a_running_proxy_and_a_sidecar_that_of_the_client() {
 fn what_port_forward_cannot_carry_is_not_tried() {
     let proxies = [pod("edge-1", "proxy", "")];
     for (spec, name, part) in [
-        (GATEWAY.to_owned(), "dns", "no UDP"),
+        (GATEWAY.to_owned(), "dns", "not carry UDP"),
         (GATEWAY.to_owned(), "lb", "PROXY header"),
         (format!("suspend: true, {GATEWAY}"), "pg", "suspended"),
         (format!("access: {{allowCIDRs: [10.0.0.0/8]}}, {GATEWAY}"), "pg", "loopback"),
