@@ -81,7 +81,7 @@ pub enum EnrolError {
     #[error("the connection to the server failed: check the network path to it, and try again")]
     Io(#[source] io::Error),
     /// The answer does not follow the protocol.
-    #[error("the answer of the server cannot be read: check that server and agent have close versions")]
+    #[error("the answer of the server cannot be read: check that server and agent run compatible versions")]
     Protocol(#[source] HandshakeError),
     /// The server refuses.
     #[error("the server refused: {0}")]

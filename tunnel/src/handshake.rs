@@ -19,15 +19,15 @@ pub enum HandshakeError {
     #[error("the other end sent no handshake within {} seconds: check that it is a tunnel", PATIENCE.as_secs())]
     TimedOut,
     /// The other end closed the connection.
-    #[error("the other end closed the connection before it said who it is")]
+    #[error("the other end closed the connection before it identified itself")]
     Closed,
     /// The connection failed.
-    #[error("the connection failed before the other end said who it is")]
+    #[error("the connection failed before the other end identified itself")]
     Io(#[source] io::Error),
     /// The other end violated the protocol.
     #[error(
-        "the other end does not speak the tunnel protocol: check that agent and server have close versions, and that \
-         nothing else answers or uses the port"
+        "the other end does not speak the tunnel protocol: check that agent and server run compatible versions, and \
+         that nothing else answers or uses the port"
     )]
     Protocol(#[from] Violation),
     /// The endpoint speaks a version that the agent did not offer.
@@ -181,7 +181,7 @@ mod tests {
         theirs.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("written");
         let heard = hear(&mut ours).await.expect_err("another protocol");
         assert!(
-            matches!(heard, HandshakeError::Protocol(_)) && heard.to_string().contains("close versions"),
+            matches!(heard, HandshakeError::Protocol(_)) && heard.to_string().contains("compatible versions"),
             "{heard}"
         );
         let (mut ours, theirs) = duplex(64);

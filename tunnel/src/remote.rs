@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const UNANSWERED: &str = "the operator, which signs certificates, does not answer: try again later";
 /// The refusal if the operator's answer cannot be read.
 const UNREADABLE: &str =
-    "the answer of the operator cannot be read: check that the operator and this gateway have close versions";
+    "the answer of the operator cannot be read: check that the operator and this gateway run compatible versions";
 
 /// The connection to the operator.
 pub trait Operator: 'static {

@@ -42,7 +42,7 @@ pub enum OpenError {
     #[error("the far end was not asked: {0}")]
     NotOpened(NotOpened),
     /// The far end gave the stream up.
-    #[error("the far end gave the stream up before it was used")]
+    #[error("the far end closed the stream before it was used")]
     Reset,
     /// The session has ended.
     #[error("the session has ended: {0}")]

@@ -51,7 +51,7 @@ pub enum NameError {
     #[error("{0:?} names no tunnel endpoint: expected portlane://tunnel-endpoint/ID")]
     Endpoint(String),
     /// Not a fingerprint.
-    #[error("{0:?} is no SHA-256: expected 64 lower-case hexadecimal digits")]
+    #[error("{0:?} is not a SHA-256 hash: expected 64 lower-case hexadecimal digits")]
     Fingerprint(String),
 }
 
@@ -337,7 +337,7 @@ impl From<Fingerprint> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValidityError {
     /// The lifetime of the certificate has not begun.
-    #[error("is not valid for another {0}")]
+    #[error("becomes valid only in {0}")]
     NotYet(Span),
     /// The certificate has expired.
     #[error("expired {0} ago")]

@@ -42,13 +42,15 @@ const CHECKSUM: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// The text does not look like a join string.
-    #[error("this is no join string: a join string begins with \"portlane-join-\"; copy it from where it was issued")]
+    #[error(
+        "this is not a join string, as it does not begin with \"portlane-join-\": copy it from where it was issued"
+    )]
     Foreign,
     /// The end of the string is missing.
-    #[error("the join string is cut off: copy it again, as one word to its end")]
+    #[error("the join string is cut off: copy it again, complete and as one word")]
     Cut,
     /// The string has a space, a line break or another foreign character.
-    #[error("character {0} does not belong into a join string: copy it as one word, without spaces and line breaks")]
+    #[error("the character {0} does not belong in a join string: copy it as one word, without spaces and line breaks")]
     Character(usize),
     /// The checksum does not match.
     #[error("the join string is damaged, a character was changed or added: copy it again")]
@@ -69,7 +71,7 @@ pub enum JoinError {
 
 /// A text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address of a tunnel server: write host:port, and an IPv6 address as [address]:port")]
+#[error("{0:?} is not the address of a tunnel server: write host:port, and an IPv6 address as [address]:port")]
 pub struct AddressError(String);
 
 /// An address at which agents reach a server.

@@ -81,7 +81,7 @@ pub enum Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotOpened {
     /// The session already has [`Limits::streams`].
-    #[error("the session has as many streams as it may have")]
+    #[error("the session has reached its maximum number of streams")]
     Streams,
     /// [`Limits::unanswered`] requests already wait.
     #[error("too many requests are not answered yet")]
@@ -90,7 +90,7 @@ pub enum NotOpened {
     #[error("the memory for windows is reserved for other streams")]
     Memory,
     /// The session has ended, or the peer takes no new streams.
-    #[error("the session takes no new streams")]
+    #[error("the session accepts no new streams")]
     Closed,
 }
 

@@ -139,7 +139,7 @@ impl Event<'_> {
             }
             Self::Dropped { reason, count } => tracing::debug!(?reason, count, "datagrams were dropped"),
             Self::Draining => {
-                tracing::info!("stopping: takes no new streams, and open streams may finish");
+                tracing::info!("stopping: accepts no new streams, and open streams may finish");
             }
             Self::Cut(streams) => {
                 tracing::warn!(streams, "streams did not finish in time: resetting them");

@@ -38,10 +38,10 @@ pub enum EndpointError {
     #[error("cannot generate the key of this endpoint, or its request for a certificate")]
     Make(#[source] rcgen::Error),
     /// The certificate is for another endpoint.
-    #[error("the certificate is not of the tunnel endpoint {0}: check that operator and proxy have close versions")]
+    #[error("the certificate is not of the tunnel endpoint {0}: check that operator and proxy run compatible versions")]
     Other(EndpointId),
     /// The certificate is not for a sidecar.
-    #[error("the certificate is not of a sidecar: check that operator and proxy have close versions")]
+    #[error("the certificate is not of a sidecar: check that operator and proxy run compatible versions")]
     NoSidecar,
     /// The certificate is not valid now.
     #[error("the certificate of this endpoint {0}: compare the clocks of the nodes")]

@@ -127,7 +127,7 @@ fn a_certificate_that_does_not_count_says_by_how_much() {
     assert_eq!(check_validity(100, 200, 100), Ok(()));
     assert_eq!(check_validity(100, 200, 200), Ok(()));
     let early = check_validity(90_000, 200_000, 3600).expect_err("early");
-    assert_eq!(early.to_string(), "is not valid for another 24 hours");
+    assert_eq!(early.to_string(), "becomes valid only in 24 hours");
     let late = check_validity(0, 200, 200 + 3 * 86_400).expect_err("late");
     assert_eq!(late.to_string(), "expired 3 days ago");
     assert_eq!(Span(1).to_string(), "1 second");

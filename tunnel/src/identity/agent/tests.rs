@@ -84,7 +84,7 @@ fn a_certificate_that_does_not_count_says_by_how_much_and_to_check_the_clock() {
     let late = scene.agent.enrolled(&key, NOW + 10 * DAY).expect_err("expired").to_string();
     assert!(late.contains("expired 2 days ago") && late.contains("check the clock"), "{late}");
     let early = scene.agent.enrolled(&key, NOW - 3 * DAY).expect_err("not yet").to_string();
-    assert!(early.contains("not valid for another 2 days") && early.contains("check the clock"), "{early}");
+    assert!(early.contains("becomes valid only in 2 days") && early.contains("check the clock"), "{early}");
 }
 
 #[test]

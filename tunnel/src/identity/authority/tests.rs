@@ -39,7 +39,7 @@ fn a_root_that_is_over_or_damaged_or_exposed_is_refused_with_a_remedy() {
     let late = error(NOW + LIFE + DAY);
     assert!(late.contains("expired 24 hours ago") && late.contains("clock"), "{late}");
     let early = error(NOW - DAY);
-    assert!(early.contains("not valid for another") && early.contains("clock"), "{early}");
+    assert!(early.contains("becomes valid only in") && early.contains("clock"), "{early}");
     let path = folder.path().join(FILE);
     let kept = fs::read_to_string(&path).expect("read");
     let other = KeyPair::generate().expect("a key").serialize_pem();

@@ -31,7 +31,7 @@ pub enum AgentFailure {
     #[error("the certificate of the server {0} by the clock of this machine: check this clock, then the server's")]
     Clock(ValidityError),
     /// The server is not a tunnel endpoint.
-    #[error("the server is no tunnel endpoint: check that the address is the one of its tunnel port")]
+    #[error("the server is not a tunnel endpoint: check that the address is the one of its tunnel port")]
     NotAnEndpoint,
     /// Another endpoint answered.
     #[error("endpoint {found} of the server answered in place of {wanted}: dial again")]
@@ -53,7 +53,7 @@ pub enum AgentFailure {
     /// The two ends have no protocol in common.
     #[error(
         "the server does not speak the protocol of this agent: check that the address is the one of a tunnel port, and \
-         that server and agent have close versions"
+         that server and agent run compatible versions"
     )]
     OtherProtocol,
     /// Any other failure.
