@@ -62,7 +62,7 @@ const fn nowhere() -> &'static str {
     if cfg!(feature = "durable") {
         "a durable listener needs a folder for its messages: start portlane run with --data DIR, or set PORTLANE_DATA"
     } else {
-        "this build runs no durable listeners: install one that does"
+        "this build runs no durable listeners: install a build with durable listeners"
     }
 }
 
@@ -77,7 +77,7 @@ fn unfit(spec: &Listener) -> Option<String> {
     } else {
         let behind_agent = spec.backends.iter().find(|backend| matches!(backend.target, Target::Tunnel { .. }))?;
         return Some(format!(
-            "a durable listener does not send through agents in this version: give it another backend than {}",
+            "a durable listener does not send through agents in this version: use a backend other than {}",
             behind_agent.id
         ));
     };

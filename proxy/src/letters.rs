@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum LettersError {
     /// The folder for messages does not exist.
-    #[error("there is no folder {}: name that of the process with --data", .0.display())]
+    #[error("the folder {} does not exist: name the folder of the process with --data", .0.display())]
     NoFolder(PathBuf),
     /// A listener has no log in the folder.
     #[error("{} has no log of a durable listener {listener}: name it as `portlane lag` does", .folder.display())]

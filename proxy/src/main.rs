@@ -108,24 +108,26 @@ struct Args {
     /// Worker threads. Default: the CPU limit in whole CPUs, at most --max-workers.
     #[arg(long, value_name = "1..=256", env = "PORTLANE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Most worker threads if --workers is absent. A gateway has its pod to itself and sets 16.
+    /// Maximum number of worker threads if --workers is absent. A gateway has its pod to itself and sets 16.
     #[arg(long, value_name = "1..=256", default_value_t = 2, env = "PORTLANE_MAX_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
     max_workers: u16,
-    /// Most TCP sessions, including connections that have not yet sent a PROXY header or server name; a UDP flow counts as
-    /// half a session. 0: as many as fit into the memory limit of the process, if it has one.
+    /// Maximum number of TCP sessions, including connections that have not yet sent a PROXY header or server name; a
+    /// UDP flow counts as half a session. 0: as many as fit into the memory limit of the process, if it has one.
     #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_SESSIONS")]
     max_sessions: usize,
-    /// Most bytes buffered in memory for peers that do not read; with a memory limit, no more than a quarter of it.
+    /// Maximum number of bytes buffered in memory for peers that do not read; with a memory limit, no more than a
+    /// quarter of it.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "PORTLANE_HELD_BYTES")]
     held_bytes: usize,
-    /// Most bytes in kernel pipes for splicing; 0 disables splicing.
+    /// Maximum number of bytes in kernel pipes for splicing; 0 disables splicing.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, env = "PORTLANE_PIPE_BYTES")]
     pipe_bytes: usize,
-    /// Most UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6, and with more than two workers
-    /// each has a socket of its own. 0: as many as the process holds. If files or memory run out, idle flows are evicted.
+    /// Maximum number of UDP flows per socket; a Loopback listener has two sockets, for IPv4 and IPv6, and with more
+    /// than two workers each has a socket of its own. 0: as many as the process holds. If files or memory run out, idle
+    /// flows are evicted.
     #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
-    /// Longest drain of sessions when the process ends.
+    /// Maximum time to drain sessions when the process ends.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "PORTLANE_DRAIN_SECONDS")]
     drain_seconds: u32,
     /// Format of log records on standard output.

@@ -293,12 +293,12 @@ fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<
 fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), std::fmt::Error> {
     let paused = [("Files", &process.files), ("Sessions", &process.sessions)];
     let paused = paused.into_iter().map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
-    let help = "Times that accepting waited for a file descriptor, or for a session to end because no more fit into the memory.";
+    let help = "Times that accepting paused, because no file descriptor or no memory for another session was free.";
     family(out, ("portlane_accept_paused", help), true, paused)?;
     // A door refuses a newcomer only if it can evict no connection.
     let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);
     let closed = closed.map(|(door, reason, count)| (vec![("door", door), ("reason", reason)], count));
-    let help = "Connections to the HTTP addresses that were closed for lack of a place or because the client did not read, by reason.";
+    let help = "Connections to the HTTP addresses that were closed because of a limit or because the client did not read, by reason.";
     family(out, ("portlane_http_connections_closed", help), true, closed)?;
     let (files, files_limit) = process.files.usage();
     let (places, places_limit) = process.sessions.usage();

@@ -19,8 +19,8 @@ pub(crate) struct Messages {
     /// Folder for the messages of durable listeners; only this process uses it. Absent: durable listeners do not run.
     #[arg(long, value_name = "DIR", env = "PORTLANE_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Most bytes of all logs in this folder together: a listener whose bounds do not fit fails. Absent: the sum of the
-    /// bounds of all listeners.
+    /// Maximum size of all logs in this folder together, in bytes: a listener whose bounds do not fit fails. Absent:
+    /// the sum of the bounds of all listeners.
     #[arg(long = "data-bytes", value_name = "BYTES", env = "PORTLANE_DATA_BYTES", requires = "data")]
     pub(crate) bytes: Option<u64>,
     /// How long messages are still sent when the process ends. 0: what is not sent stays in the folder.
@@ -86,7 +86,7 @@ pub(crate) struct Tunnels {
     /// Uid of this pod, by which agents tell the proxies of a gateway apart.
     #[arg(long, value_name = "UID", env = "PORTLANE_POD_UID", value_parser = endpoint)]
     pod_uid: Option<EndpointId>,
-    /// Most instances of agents at once.
+    /// Maximum number of instances of agents at once.
     #[arg(long, value_name = "1..=1024", default_value_t = 1024, env = "PORTLANE_MAX_AGENTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_agents: u16,
     /// Address of this pod, where a sidecar listens for agents of its forwards on port 9182; the operator signs the

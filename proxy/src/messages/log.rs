@@ -241,7 +241,7 @@ impl Log {
         let (messages, place) = (self.stores.disk_backlog(), self.place.words_of(None));
         self.gone.lose(messages);
         self.failure = Some(format!(
-            "{place} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
+            "{place} was removed, and {messages} message(s) that waited in it are lost: find out what removed it"
         ));
         self.open_again();
     }
@@ -326,9 +326,9 @@ impl Log {
     fn tell_loss(&self, Loss { server, messages, unpublished }: &Loss, shared: &Shared, process: &Process) {
         let place = self.place.words_of(Some(server));
         let message = format!(
-            "{place} has failed for a minute, so later messages are sent first: as far as is known, {messages} message(s) \
-             stay in it, and {unpublished} had not reached it and are lost; give the listener that stream again once it \
-             works to have those in it sent"
+            "{place} has failed for a minute, so later messages are sent first: as far as is known, {messages} \
+             message(s) stay in it, and {unpublished} message(s) had not reached it and are lost; to have the others \
+             sent, give the listener this stream again once its server works"
         );
         process.log.notice(Level::Warn, "store", &shared.id, message);
     }

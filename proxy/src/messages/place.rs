@@ -124,7 +124,7 @@ impl PlaceOfLog {
     #[cfg(feature = "jetstream")]
     async fn open_stream(&self, durable: &Durable) -> Result<Store, String> {
         let api::Store::JetStream { url, credentials_name, replicas, max_bytes } = &durable.store else {
-            return Err("the store is no stream".to_owned());
+            return Err("the store is not a stream".to_owned());
         };
         has_no_secret(url)?;
         let credentials = credentials_name.as_deref().map(|secret| self.credentials(secret)).transpose()?;
@@ -166,7 +166,7 @@ impl PlaceOfLog {
     #[cfg(not(feature = "jetstream"))]
     #[allow(clippy::unused_async, reason = "the same signature as with streams")]
     async fn open_stream(&self, _: &Durable) -> Result<Store, String> {
-        Err("this build keeps no messages in JetStream: install one that does, or use store.disk".to_owned())
+        Err("this build keeps no messages in JetStream: install a build with JetStream, or use store.disk".to_owned())
     }
 }
 

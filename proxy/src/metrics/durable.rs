@@ -42,22 +42,18 @@ const COUNTERS: [Row; 10] = [
         "Messages that were put aside as dead letters because the sink refuses them.",
         |seen| seen.dead_lettered,
     ),
-    (
-        "portlane_durable_truncated",
-        "Messages of which only the beginning was kept, because they were too long.",
-        |seen| seen.truncated,
-    ),
+    ("portlane_durable_truncated", "Messages that were truncated because they were too long.", |seen| seen.truncated),
     ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
         seen.kernel_drops
     }),
     (
         "portlane_durable_short_reads",
-        "Reads from clients that were shortened or delayed because the shared memory for messages was in use.",
+        "Reads from clients that were shortened or delayed because the shared memory for messages was used up.",
         |seen| seen.short_reads,
     ),
     (
         "portlane_durable_intake_panics",
-        "Panics while taking messages: each ended one connection, or restarted the socket of a listener.",
+        "Panics while receiving messages: each ended one connection, or restarted the socket of a listener.",
         |seen| seen.panics,
     ),
     ("portlane_durable_lost", "Messages that were lost because the log was damaged or removed.", |seen| seen.lost),

@@ -64,7 +64,8 @@ impl System {
                 Look::Same => {}
                 Look::New(new, bytes) => (*state, *content) = (Some(new), Some(bytes)),
                 Look::Failed(why) => {
-                    let counts = if state.is_some() { "its last content counts" } else { "it counts as empty" };
+                    let counts =
+                        if state.is_some() { "its last content stays in use" } else { "it is treated as empty" };
                     problems.push(format!("{path}: {why}; {counts}"));
                     *failure = Some(why);
                 }
@@ -190,9 +191,9 @@ mod tests {
     fn a_file_that_cannot_be_read_keeps_its_last_content_and_is_named_once() {
         let read = |text: &[u8]| Look::New(State::Missing, text.to_vec());
         let first = System::after(None, [read(b"192.0.2.1 db\n"), failed()]);
-        assert_eq!(first.problems, ["/etc/resolv.conf: gone; it counts as empty"]);
+        assert_eq!(first.problems, ["/etc/resolv.conf: gone; it is treated as empty"]);
         let hung = System::after(Some(&first), [failed(), read(b"nameserver 192.0.2.53\n")]);
-        assert_eq!(hung.problems, ["/etc/hosts: gone; its last content counts"]);
+        assert_eq!(hung.problems, ["/etc/hosts: gone; its last content stays in use"]);
         assert!(hung.hosts.addresses("db").is_some() && hung.servers.len() == 1);
         assert!(hung.is_as(&[failed(), Look::Same]), "nothing new");
         assert!(!hung.is_as(&[Look::Same, Look::Same]), "the file can be read again");

@@ -18,7 +18,7 @@ pub(super) fn read() -> Option<u64> {
 pub(super) fn about(count: u64) -> Notice {
     let message = format!(
         "{count} datagram(s) arrived for UDP ports without a socket in this network namespace, while UDP flows were \
-         live: replies from another port than the one that the request went to (as TFTP sends them), which are \
+         live: they are replies from a port other than the one that the request was sent to (as in TFTP), which are \
          dropped; replies after the end of their flow; or datagrams for other programs"
     );
     notice(Level::Info, "datagrams_without_port", "process", message)

@@ -13,8 +13,8 @@ pub(super) fn about((id, change): (ListenerId, Change)) -> About {
     let notice = match change {
         Change::Reached => {
             let message = format!(
-                "sessions are refused: namespace {} has used up its share of this proxy, or leaves what is free to other \
-                 namespaces (reason TenantLimit)",
+                "sessions are refused: namespace {} has used up its share of this proxy, or the free sessions are \
+                 reserved for other namespaces (reason TenantLimit)",
                 id.origin.namespace
             );
             notice(Level::Warn, "limit_reached", &id, message)
@@ -28,7 +28,7 @@ pub(super) fn about((id, change): (ListenerId, Change)) -> About {
 pub(super) fn about_sources((id, change): (ListenerId, Change)) -> About {
     let notice = match change {
         Change::Reached => {
-            let message = "sessions are refused: one source has as many sessions of this proxy as it may have (reason \
+            let message = "sessions are refused: one source has reached its share of this proxy's sessions (reason \
                            SourceShare)";
             notice(Level::Warn, "limit_reached", &id, message)
         }
@@ -44,8 +44,8 @@ pub(super) fn about_sources((id, change): (ListenerId, Change)) -> About {
 pub(super) fn about_loops((id, change): (ListenerId, Change)) -> About {
     let notice = match change {
         Change::Reached => {
-            let message = "a loop is likely: a session or datagram came back to the fleet, or a datagram had no hop \
-                           left (reason Loop)";
+            let message = "a loop is likely: a session or datagram came back to the fleet, or the hop limit of a \
+                           datagram was exceeded (reason Loop)";
             notice(Level::Warn, "loop", &id, message)
         }
         Change::Left => notice(Level::Info, "loop_left", &id, "the loop has ended"),

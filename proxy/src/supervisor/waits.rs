@@ -19,7 +19,7 @@ pub(super) fn no_files((used, limit): (usize, usize)) -> Notice {
 /// A notice of connections that wait for memory, with the places in use and the limit.
 pub(super) fn no_sessions((_, limit): (usize, usize)) -> Notice {
     let message = format!(
-        "new connections wait for others to end: {} sessions are the most for this process; raise its memory limit, or \
+        "new connections wait for others to end: this process accepts at most {} sessions; raise its memory limit, or \
          set --max-sessions",
         limit / SESSION_PLACES
     );

@@ -45,19 +45,19 @@ fn words(why: Unroutable, asked: Option<&str>) -> Option<String> {
     let words = match why {
         Unroutable::UnknownServerName => {
             let asked = asked.unwrap_or_default();
-            return Some(format!("asked for '{asked}', which is in tls.hostnames of no listener on this port"));
+            return Some(format!("asked for '{asked}', which no listener on this port has in tls.hostnames"));
         }
         Unroutable::NoServerName => {
             "named no server in its TLS ClientHello, or one that is not valid (an IP address, or characters that no DNS \
              name has), so that no listener can be chosen"
         }
         Unroutable::NotTls => {
-            "did not begin with a TLS ClientHello; protocols that turn to TLS later (STARTTLS, PostgreSQL before 17) need \
-             a port and a TCP listener of their own"
+            "did not begin with a TLS ClientHello; protocols that switch to TLS later (STARTTLS, PostgreSQL before 17) \
+             need a port and a TCP listener of their own"
         }
         Unroutable::HandshakeTimeout => {
-            "sent no whole TLS ClientHello in time; clients of protocols in which the server speaks first (MySQL, SMTP) \
-             need a port and a TCP listener of their own"
+            "sent no complete TLS ClientHello in time; clients of protocols in which the server speaks first (MySQL, \
+             SMTP) need a port and a TCP listener of their own"
         }
         Unroutable::UntrustedPeer => "must send a PROXY header, but is not in proxyProtocol.trustedCIDRs",
         Unroutable::BadHeader => "sent no valid PROXY header, which proxyProtocol of this port requires",

@@ -97,7 +97,7 @@ impl Question {
         }
         if is_lame(&header) {
             return Judgement::NextServer(failed(
-                "the name server knows nothing of the name and asks no other".to_owned(),
+                "the name server does not know the name and does not ask other servers".to_owned(),
             ));
         }
         if header.is_cut && via == Via::Udp {
