@@ -137,7 +137,7 @@ fn announce(settings: &Settings, log: &Notices) {
     let entries: Vec<String> = settings.allow.entries().iter().map(ToString::to_string).collect();
     let instance = settings.instance.as_str();
     if entries.is_empty() {
-        let message = "no target is allowed, so that every stream is refused: name targets with --allow HOST:PORT";
+        let message = "no target is allowed, so every stream is refused: name targets with --allow HOST:PORT";
         log.notice(Level::Warn, "allowed", instance, message);
     } else {
         log.notice(Level::Info, "allowed", instance, format!("streams may lead to {}", entries.join(", ")));

@@ -74,8 +74,8 @@ pub enum Error {
     /// The build has no TLS.
     #[cfg(not(feature = "tunnels"))]
     #[error(
-        "this build of portlane has no tunnels: install one that has, or build it with the feature tunnels, which is there by \
-         default"
+        "this build of portlane has no tunnels: install a build with tunnels, or build portlane with the feature \
+         tunnels, which is on by default"
     )]
     NoTunnels,
     /// The plugin of kubectl cannot be run.

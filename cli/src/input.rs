@@ -99,7 +99,7 @@ pub(crate) fn flaw(input: &Input, maps: &[Map], prints: bool) -> Option<String> 
         return Some("nothing to read: name files, forwards or -f".to_owned());
     }
     if prints && !paths.is_empty() && !forwards.is_empty() {
-        return Some("--print is about forwards on the command line: leave out the files".to_owned());
+        return Some("--print shows only forwards on the command line: leave out the files".to_owned());
     }
     if let Some(port) = twice(forwards.into_iter().map(Forward::socket)) {
         return Some(format!("port {port} is given twice"));

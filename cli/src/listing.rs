@@ -20,7 +20,7 @@ pub struct Listing {
     /// Only the session with this id, which its records in the access log have.
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// Most sessions to show.
+    /// Maximum number of sessions to show.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
     /// Show the list every two seconds until the program is ended.

@@ -134,7 +134,7 @@ pub(crate) fn is_url(text: &str) -> bool {
 
 /// The hint for a URL in place of a file.
 pub(crate) fn no_url(url: &str) -> String {
-    format!("URLs are not read: write curl -fsSL {url} | portlane validate -f -")
+    format!("URLs are not supported: write curl -fsSL {url} | portlane validate -f -")
 }
 
 pub(crate) fn map(text: &str) -> Result<Map, String> {

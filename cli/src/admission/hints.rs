@@ -133,11 +133,11 @@ fn instead_of_host(text: &str) -> String {
         (None, None) if text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) => {
             "an IPv4 address has four numbers from 0 to 255, without leading zeros".to_owned()
         }
-        (None, None) if text.contains("..") => "one dot is between two parts of a name".to_owned(),
+        (None, None) if text.contains("..") => "write one dot between two parts of a name".to_owned(),
         (None, None) if text.chars().any(|letter| !letter.is_ascii() && letter.is_alphabetic()) => {
-            "names with other letters than a to z are written in punycode (xn--...)".to_owned()
+            "names with letters other than a to z are written in punycode (xn--...)".to_owned()
         }
-        (None, None) if text.contains('_') => "names of hosts have no underscores".to_owned(),
+        (None, None) if text.contains('_') => "host names have no underscores".to_owned(),
         (None, None) => "correct the spelling".to_owned(),
     }
 }
@@ -174,8 +174,8 @@ fn mapped_network(text: &str) -> Option<String> {
 fn without_zone(text: &str) -> String {
     let address = text.split('%').next().unwrap_or_default();
     if address.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local()) {
-        return "a zone such as %eth0 has a meaning on one host only, and a link-local address needs a zone; \
-                use another address of the server, such as one of fd00::/8, or its name"
+        return "a zone such as %eth0 is meaningful on one host only, and a link-local address needs a zone; use \
+                another address of the server, such as one of fd00::/8, or its name"
             .to_owned();
     }
     format!("an address has no zone here: host: \"{address}\"")
@@ -265,16 +265,16 @@ mod tests {
                 "300.1.1.1",
                 "'300.1.1.1' is neither: an IPv4 address has four numbers from 0 to 255, without leading zeros",
             ),
-            ("db..", "'db..' is neither: one dot is between two parts of a name"),
+            ("db..", "'db..' is neither: write one dot between two parts of a name"),
             ("2001:db8::1%eth0", "'2001:db8::1%eth0' is neither: an address has no zone here: host: \"2001:db8::1\""),
             (
                 "[fe80::1%eth0]",
-                "'[fe80::1%eth0]' is neither: a zone such as %eth0 has a meaning on one host only, and a link-local \
+                "'[fe80::1%eth0]' is neither: a zone such as %eth0 is meaningful on one host only, and a link-local \
                  address needs a zone; use another address of the server, such as one of fd00::/8, or its name",
             ),
             (
                 "bücher.example",
-                "'bücher.example' is neither: names with other letters than a to z are written in punycode (xn--...)",
+                "'bücher.example' is neither: names with letters other than a to z are written in punycode (xn--...)",
             ),
             ("::ffff:127.0.0.1", "'::ffff:127.0.0.1' is neither: write 127.0.0.1"),
             ("a ", "'a ' is neither: remove the space"),

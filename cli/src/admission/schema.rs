@@ -132,7 +132,7 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
             let remedy = if path.rsplit('.').next() == Some("host") {
                 "write an IPv6 address without them, in quotes: \"::1\""
             } else {
-                "put the text into quotes"
+                "put the text in quotes"
             };
             let message = format!("must be a string, but is a list, because '[' and ']' make one; {remedy}");
             wrong(Violation::blocking(path, message));
@@ -233,8 +233,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
         // The fields of an object that was left out count as one mistake.
         (Some(parent), Some(first)) if strange.len() > 1 && !fields.contains_key(parent) => {
             let fields = strange.join(" and ");
-            let message =
-                format!("{fields} belong into {parent}: write {parent}: {{{}: ...}}", strange.join(": ..., "));
+            let message = format!("{fields} belong in {parent}: write {parent}: {{{}: ...}}", strange.join(": ..., "));
             found.push(Violation::blocking(join(path, first), message));
         }
         _ => {

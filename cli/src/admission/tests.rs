@@ -284,7 +284,7 @@ fn messages_name_the_value_the_place_and_what_to_write() {
         (with("host: db", "host: 'db:7777'"), "'db:7777' is neither: the port goes into port: host: db, port: 7777"),
         (
             with("{address: {host: db, port: 2}}", "{host: db, port: 2}"),
-            "backends[0].host: host and port belong into address",
+            "backends[0].host: host and port belong in address",
         ),
         (
             with("TCP", "tcp"),
@@ -309,15 +309,15 @@ fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
     for (text, message) in [
         (
             with("spec:\n", "spec:\n  loadBalancing: {policy: Random}\n"),
-            "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
+            "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs in spec.listeners[]",
         ),
         (
             with("spec:\n", "spec:\n  max_connections: 5\n"),
-            "spec.max_connections: unknown field; it belongs into spec.limits, as maxConnections",
+            "spec.max_connections: unknown field; it belongs in spec.limits, as maxConnections",
         ),
         (
             with("    port: 1\n", "    port: 1\n    host: x\n"),
-            "spec.listeners[0].host: unknown field; it belongs into spec.listeners[].backends[].address",
+            "spec.listeners[0].host: unknown field; it belongs in spec.listeners[].backends[].address",
         ),
         (
             with("    port: 1\n", "    port: 1\n    healthCheck: {http: {status: 200}}\n"),
@@ -333,7 +333,7 @@ fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
         ),
         (
             with("    port: 1\n", "    port: 1\n    healthCheckPort: 8080\n"),
-            "spec.listeners[0].healthCheckPort: unknown field; it belongs into spec.listeners[].backends[]",
+            "spec.listeners[0].healthCheckPort: unknown field; it belongs in spec.listeners[].backends[]",
         ),
         (
             with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: leastconn}\n"),

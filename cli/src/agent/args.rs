@@ -28,7 +28,8 @@ does not answer is retried.";
 pub(crate) struct Agent {
     #[command(flatten)]
     pub(super) options: Options,
-    /// YAML file with these options by their names, as in `allow: [127.0.0.1:5432]`. What the command line has counts more.
+    /// YAML file with these options by their names, as in `allow: [127.0.0.1:5432]`. Options on the command line take
+    /// precedence.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
 }
@@ -61,7 +62,7 @@ pub(crate) struct Options {
     /// Format of the output. Absent: text.
     #[arg(long, value_enum)]
     pub(super) log: Option<Log>,
-    /// Longest time to wait for streams before exit. Absent: 60.
+    /// Maximum time to wait for streams before exit. Absent: 60.
     #[arg(long, value_name = "SECONDS")]
     pub(super) drain_seconds: Option<u32>,
 }

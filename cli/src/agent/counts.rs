@@ -36,7 +36,7 @@ pub(super) struct Counts {
     down: Cell<u64>,
     dropped: [Cell<u64>; DROPS.len()],
     draining: Cell<bool>,
-    /// Connections to the health address that were closed for lack of a place.
+    /// Connections to the health address that were closed because of a limit.
     closed: Cell<u64>,
 }
 
@@ -131,7 +131,7 @@ impl Counts {
         let rows: Vec<(String, u64)> =
             dropped.map(|((_, reason), count)| (format!("{{reason=\"{reason}\"}}"), count.get())).collect();
         put("portlane_agent_datagrams_dropped_total", "counter", "Datagrams of flows that were dropped.", &rows);
-        let help = "Connections to the health address that were closed for lack of a place.";
+        let help = "Connections to the health address that were closed because of a limit.";
         put("portlane_agent_http_connections_closed_total", "counter", help, &one(self.closed.get()));
         text
     }

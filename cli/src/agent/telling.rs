@@ -69,7 +69,7 @@ impl Teller {
             Event::Refused { open, refusal } => self.refused(open, refusal),
             Event::Draining => {
                 let seconds = self.drain.as_secs();
-                let message = format!("no new streams are taken, and open ones may finish within {seconds} s");
+                let message = format!("no new streams are accepted; open streams may finish within {seconds} s");
                 self.log.notice(Level::Info, "draining", "portlane", message);
             }
             Event::Cut(streams) => {

@@ -60,7 +60,7 @@ fn body(answer: &[u8]) -> Result<&[u8], String> {
     if length == Some(body.len()) {
         return Ok(body);
     }
-    Err(format!("the answer breaks off, or has more than {} MiB", MAX_DOCUMENT_BYTES >> 20))
+    Err(format!("the answer is incomplete, or has more than {} MiB", MAX_DOCUMENT_BYTES >> 20))
 }
 
 #[cfg(test)]
@@ -74,8 +74,8 @@ mod tests {
         for (answer, why) in [
             ("", "not HTTP"),
             ("SSH-2.0-server\r\n\r\n", "not HTTP"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n[]", "breaks off"),
-            ("HTTP/1.1 200 OK\r\n\r\n[]", "breaks off"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n[]", "is incomplete"),
+            ("HTTP/1.1 200 OK\r\n\r\n[]", "is incomplete"),
             ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "status 404"),
         ] {
             assert!(of(answer).is_err_and(|told| told.contains(why)), "{answer}");

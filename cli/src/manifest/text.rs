@@ -105,7 +105,7 @@ pub(super) fn refused_line(text: &str) -> Option<Flaw> {
             }
             // The content may be a template, which has a message of its own.
             Some(next) if !next.is_whitespace() && !matches!(next, '#' | '{') => {
-                "begins with '---' and more, which separates no documents; write '---' alone on its line"
+                "begins with '---' and other text, which does not separate documents; write '---' alone on its line"
             }
             _ => {
                 is_head &= content.is_empty() || content.starts_with('#');
@@ -173,10 +173,10 @@ pub(super) fn with_remedy(text: &str, line: usize, message: String) -> String {
         return format!("is not valid YAML: a quote that begins here does not end; write the closing quote{or}");
     }
     if says("unexpected character") {
-        return format!("{message}; put a value that begins with this character into quotes");
+        return format!("{message}; put a value that begins with this character in quotes");
     }
     if OF_INDENTATION.iter().any(|words| says(words)) {
-        let colon = if says("mapping values") { ", and put a value that contains ': ' into quotes" } else { "" };
+        let colon = if says("mapping values") { ", and put a value that contains ': ' in quotes" } else { "" };
         return format!("{message}; check the indentation of this line and of the line before{colon}");
     }
     message

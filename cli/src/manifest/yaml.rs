@@ -245,7 +245,7 @@ impl<'a> Builder<'a> {
                     Value::Object(_) => "a mapping",
                     _ => "null",
                 };
-                let message = format!("has {kind} as a key, which must be a text; put the key into quotes");
+                let message = format!("has {kind} as a key, which must be a string; put the key in quotes");
                 return Err(YamlError::new(at, message));
             };
             if map.contains_key(&key) && !merged.remove(&key) {
@@ -360,8 +360,8 @@ mod tests {
         let moved = problem("a: 1\n   b: 2\n");
         assert!(moved.starts_with("f:2:") && moved.contains("indentation of this line"), "{moved}");
         for (text, message) in [
-            ("a: 1\n---x\nb: 2\n", "f:2: begins with '---' and more, which separates no documents"),
-            ("----\na: 1\n", "f:1: begins with '---' and more, which separates no documents"),
+            ("a: 1\n---x\nb: 2\n", "f:2: begins with '---' and other text, which does not separate documents"),
+            ("----\na: 1\n", "f:1: begins with '---' and other text, which does not separate documents"),
             ("%YAML 1.2\n---\na: 1\n", "f:1: has a YAML directive"),
             ("a:\n  b: 'tcp\nc: 1\n", "f:2: is not valid YAML: a quote that begins here does not end"),
             ("a: 1\nb: \"tcp\n", "f:2: is not valid YAML: a quote that begins here does not end"),

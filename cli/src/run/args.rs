@@ -38,19 +38,22 @@ pub struct Run {
     pub(crate) admin_address: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) tunnels: Tunnels,
-    /// Longest time to wait for live sessions before exit.
+    /// Maximum time to wait for live sessions before exit.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) drain_seconds: u32,
     /// Number of threads that move bytes. Absent: the number of processors, at most 2.
     #[arg(long, value_name = "1..=256", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
-    /// Most bytes to buffer in memory for peers that do not read. With a memory limit (cgroup), no more than a quarter of it.
+    /// Maximum number of bytes buffered in memory for peers that do not read. With a memory limit (cgroup), no more
+    /// than a quarter of it.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub(crate) held_bytes: usize,
-    /// Most TCP sessions; a UDP flow counts as half a session. 0: as many as fit into the memory limit (cgroup), if any.
+    /// Maximum number of TCP sessions; a UDP flow counts as half a session. 0: as many as fit into the memory limit
+    /// (cgroup), if any.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_sessions: usize,
-    /// Most UDP flows per socket. A Loopback listener has two sockets, for IPv4 and IPv6. 0: as many as the process holds.
+    /// Maximum number of UDP flows per socket. A Loopback listener has two sockets, for IPv4 and IPv6. 0: as many as
+    /// the process holds.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_flows: usize,
 }

@@ -18,7 +18,7 @@ const ADDRESSES: usize = 8;
 pub(super) const REMEDY: &str = if cfg!(feature = "tunnels") {
     "start portlane run with --tunnel-address IP:PORT"
 } else {
-    "this build of portlane has no tunnels: install one that has"
+    "this build of portlane has no tunnels: install a build with tunnels"
 };
 
 /// Where agents connect, and what is kept of them.
@@ -48,7 +48,9 @@ impl Tunnels {
         }
         let advertised = self.tunnel_advertise.len();
         if advertised > ADDRESSES {
-            return Some(format!("--tunnel-advertise is given {advertised} times, and a join string has {ADDRESSES}"));
+            return Some(format!(
+                "--tunnel-advertise is given {advertised} times, but a join string has at most {ADDRESSES} addresses"
+            ));
         }
         if address.ip().is_unspecified() && advertised == 0 {
             return Some(format!(

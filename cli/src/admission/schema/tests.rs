@@ -112,11 +112,11 @@ fn fields_of_an_object_that_was_left_out_are_one_mistake() {
         found.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.message)).collect::<Vec<_>>()
     };
     let merged = words(json!({"host": "x", "port": 1}));
-    assert_eq!(merged, ["b.host: host and port belong into address: write address: {host: ..., port: ...}"]);
+    assert_eq!(merged, ["b.host: host and port belong in address: write address: {host: ..., port: ...}"]);
     let with_agent = words(json!({"agent": "a", "host": "x", "port": 1}));
     assert_eq!(
         with_agent,
-        ["b.agent: agent and host and port belong into tunnel: write tunnel: {agent: ..., host: ..., port: ...}"]
+        ["b.agent: agent and host and port belong in tunnel: write tunnel: {agent: ..., host: ..., port: ...}"]
     );
     assert_eq!(words(json!({"port": 1})), ["b.port: unknown field; known fields are address, local, tunnel"]);
 }

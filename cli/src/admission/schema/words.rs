@@ -61,7 +61,7 @@ pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
     for wrong in found.iter_mut().filter(|wrong| is_elsewhere(wrong)) {
         let name = last_name(&wrong.field);
         if let Some(place) = place(&places, name) {
-            wrong.message = format!("unknown field; it belongs into {place}");
+            wrong.message = format!("unknown field; it belongs in {place}");
         }
     }
 }

@@ -47,7 +47,7 @@ fn a_second_sigterm_ends_an_agent_and_resets_its_streams() {
     let mut agent = Agent::connected("one", folder.path(), &[backend.port], Some(&server.join("")));
     let visitor = session(port);
     agent.program.signal(Signal::TERM);
-    line(&agent.program, &["no new streams are taken"]);
+    line(&agent.program, &["no new streams are accepted"]);
     agent.program.signal(Signal::TERM);
     assert!(agent.program.wait_for_end(SOON).success());
     assert_reset_soon(visitor, b"");
