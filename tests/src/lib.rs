@@ -1,6 +1,7 @@
 //! The harness of all tests: built programs on sockets, a real Kubernetes, deadlines.
 //!
 //! - `sockets`: the programs as a person starts them, backends, ports, manifests.
+//! - `kills`: a program that is killed under load, and an oracle at its sink.
 //! - `kubernetes`: a control plane or a node as a test sees it (Linux).
 //! - `cluster`: the processes of a control plane or a node (Linux).
 //! - `attack`: a hostile pod (Linux).
@@ -18,6 +19,7 @@
 mod attack;
 #[cfg(target_os = "linux")]
 mod cluster;
+pub mod kills;
 #[cfg(target_os = "linux")]
 mod kubernetes;
 #[cfg(target_os = "linux")]

@@ -5,13 +5,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use harness::{Backend, Behaviour, Listener, forward, free_port, until};
+use harness::{
+    Backend, Behaviour, Listener, forward, free_port,
+    kills::{BETWEEN, Client, Oracle, serve},
+    until,
+};
 use tempfile::tempdir;
 
-use super::{
-    kills::{BETWEEN, Client, Oracle, serve},
-    run,
-};
+use super::run;
 
 /// Times that each of the changes is made.
 const ROUNDS: usize = 2;
