@@ -11,9 +11,10 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
-use crate::{connect, send_relp, serve_relp, until};
+use crate::{Backend, Behaviour, Program, connect, send_relp, serve_relp, until};
 
 /// The number of kills of a long run.
 const LONG: &str = "PORTLANE_KILLS";
@@ -21,8 +22,6 @@ const LONG: &str = "PORTLANE_KILLS";
 pub const BETWEEN: u64 = 50;
 /// Messages of the client without an answer.
 pub const WINDOW: u64 = 32;
-/// Messages of the program without an answer of the sink: the window of RELP, or a request of HTTP.
-pub const SINK_WINDOW: usize = 128;
 
 /// What the sink may be sent.
 #[derive(Default)]
@@ -31,9 +30,10 @@ pub struct Oracle {
     pub next: u64,
     /// Messages that came, each time that they did.
     pub taken: u64,
-    /// The last messages that came, as many as the program may have sent without an answer. `None`: connections may
-    /// overlap.
+    /// The last messages that came, as many as may come again. `None`: connections may overlap.
     last: Option<VecDeque<u64>>,
+    /// How many messages may come again over the next connection.
+    sink_window: usize,
     /// The most of them that came again over another connection.
     pub again: usize,
     /// What should not have come.
@@ -41,9 +41,9 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// That of connections that take turns.
-    pub fn of_turns() -> Self {
-        Self { last: Some(VecDeque::new()), ..Self::default() }
+    /// That of connections that take turns, each of which may begin with so many messages that came over earlier ones.
+    pub fn of_turns(sink_window: usize) -> Self {
+        Self { last: Some(VecDeque::new()), sink_window, ..Self::default() }
     }
 
     /// A message comes after another one of the same connection, if there was one.
@@ -58,7 +58,7 @@ impl Oracle {
             self.begin(number);
         }
         if let Some(last) = &mut self.last {
-            if last.len() == SINK_WINDOW {
+            if last.len() == self.sink_window {
                 last.pop_front();
             }
             last.push_back(number);
@@ -105,6 +105,17 @@ pub fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
     serve_relp(stream, || true, take);
 }
 
+/// A sink whose connections take turns: what a program sent that was killed is taken before what the next one sends.
+/// `serve` takes the messages of a connection.
+pub fn sink(oracle: &Arc<Mutex<Oracle>>, serve: fn(TcpStream, &Mutex<Oracle>)) -> Backend {
+    let (asked, turn) = (oracle.clone(), Mutex::new(()));
+    let serve = move |stream: TcpStream| {
+        let _turn = turn.lock().expect("unpoisoned");
+        serve(stream, &asked);
+    };
+    Backend::start(Behaviour::Run(Arc::new(serve)))
+}
+
 /// A client that sends numbered messages, and after a break those again that have no answer.
 pub struct Client {
     ends: Arc<AtomicBool>,
@@ -114,7 +125,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a client of this port.
+    /// Starts a client of this port, which may open later.
     pub fn start(port: u16) -> Self {
         let (ends, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (ending, answered) = (ends.clone(), acknowledged.clone());
@@ -155,7 +166,35 @@ fn session(stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io
 }
 
 /// As many kills as `PORTLANE_KILLS` says, or this many.
-pub fn kills(few: usize) -> usize {
+pub fn how_many(few: usize) -> usize {
     let long = env::var(LONG).ok().map(|number| number.parse::<usize>().expect("PORTLANE_KILLS is a number"));
     long.unwrap_or(few)
+}
+
+/// Kills the program that `run` starts so often, while the client sends. Fails unless each message that was answered
+/// arrives, and the oracle expected all that came.
+pub fn survive(kills: usize, client: Client, oracle: &Mutex<Oracle>, run: impl Fn() -> Program) {
+    let arrived = || oracle.lock().expect("unpoisoned").next;
+    let started = Instant::now();
+    let mut program = run();
+    for _ in 0..kills {
+        let (answered, last) = (client.answered(), arrived());
+        until("messages are answered, and others arrive", || {
+            client.answered() >= answered + BETWEEN && arrived() > last
+        });
+        drop(program.kill());
+        program = run();
+    }
+    let answered = client.stop();
+    until("every message that was answered arrives", || arrived() >= answered);
+    let oracle = oracle.lock().expect("unpoisoned");
+    eprintln!(
+        "{kills} kills in {:?}: {answered} messages were answered, and {} arrived, of which {} came again, no more than \
+         {} over one connection",
+        started.elapsed(),
+        oracle.taken,
+        oracle.taken - oracle.next,
+        oracle.again
+    );
+    assert!(oracle.faults.is_empty(), "{} faults: {:?}", oracle.faults.len(), oracle.faults.iter().take(8));
 }
