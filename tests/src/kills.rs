@@ -127,6 +127,12 @@ pub struct Client {
 impl Client {
     /// Starts a client of this port, which may open later.
     pub fn start(port: u16) -> Self {
+        Self::paced(port, |_| {})
+    }
+
+    /// As [`Client::start`]. `pace` returns once the message of this number may be sent. It must not wait for a message
+    /// that has no answer.
+    pub fn paced(port: u16, pace: impl Fn(u64) + Send + 'static) -> Self {
         let (ends, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (ending, answered) = (ends.clone(), acknowledged.clone());
         let thread = thread::spawn(move || {
@@ -139,7 +145,7 @@ impl Client {
                 });
                 let stream = connection.expect("just seen");
                 // The program is killed in the middle of it.
-                is_done = session(stream, &answered, &ending).is_ok();
+                is_done = session(stream, &answered, &ending, &pace).is_ok();
             }
         });
         Self { ends, acknowledged, thread }
@@ -159,9 +165,12 @@ impl Client {
 }
 
 /// Sends until the client ends, and its last message is answered.
-fn session(stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io::Result<()> {
+fn session(stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool, pace: &impl Fn(u64)) -> io::Result<()> {
     let (window, first) = (usize::try_from(WINDOW).expect("few"), acknowledged.load(Relaxed));
-    let message = |number: u64| (!ends.load(Relaxed)).then(|| format!("message {number}"));
+    let message = |number: u64| {
+        pace(number);
+        (!ends.load(Relaxed)).then(|| format!("message {number}"))
+    };
     send_relp(stream, window, first, message, |through| acknowledged.store(through + 1, Relaxed))
 }
 

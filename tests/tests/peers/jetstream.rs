@@ -4,6 +4,7 @@
 mod cluster;
 mod credentials;
 mod drops;
+mod kills;
 mod roots;
 
 use std::{
