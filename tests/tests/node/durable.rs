@@ -35,8 +35,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const CLIENTS: usize = 2;
 /// Messages that each pod has for a sink that is away, at least.
 const BACKLOG: usize = 100;
-/// Volumes: one for each pod, one for each that comes after the claim of its ordinal has gone, and one to spare.
-const VOLUMES: usize = 6;
+/// Volumes: one for each pod, one for the pod that comes after the claim of its ordinal has gone, and one to spare.
+const VOLUMES: usize = 5;
 
 /// A machine outside of the cluster that speaks RELP and takes everything, while it is there.
 pub(crate) struct Sink<'a> {
@@ -249,8 +249,21 @@ fn scale(namespace: &Namespace<'_>, replicas: usize) {
     });
 }
 
-fn has_claim(namespace: &Namespace<'_>, ordinal: usize) -> bool {
-    namespace.get::<PersistentVolumeClaim>(&format!("messages-edge-{ordinal}")).is_some()
+fn claim(namespace: &Namespace<'_>, ordinal: usize) -> Option<PersistentVolumeClaim> {
+    namespace.get(&format!("messages-edge-{ordinal}"))
+}
+
+/// The uid of the claim of a pod, which stays.
+fn kept_claim(namespace: &Namespace<'_>, ordinal: usize) -> Option<String> {
+    let metadata = claim(namespace, ordinal).expect("it has messages").metadata;
+    assert!(metadata.deletion_timestamp.is_none(), "messages-edge-{ordinal} has messages");
+    metadata.uid
+}
+
+/// Waits until a Job sends the messages on the claim of a pod. Returns its uid.
+fn drainer(namespace: &Namespace<'_>, ordinal: usize) -> Option<String> {
+    let runs = |job: &Job| job.status.as_ref().and_then(|status| status.ready) == Some(1);
+    namespace.until(&format!("edge-drain-{ordinal}"), "runs", runs).metadata.uid
 }
 
 #[test]
@@ -287,16 +300,24 @@ fn a_fleet_on_claims_that_shrinks_and_grows_under_load_loses_no_message_that_was
 
     // The pods of the ordinals 1 and 2 go with messages in their logs, and their claims wait for the sink.
     scale(&namespace, 1);
-    let left = [senders.answered_by(pods[1]), senders.answered_by(pods[2])].concat();
-    assert!(sink.lacks(&left).len() >= 2 * BACKLOG);
-    for ordinal in [1, 2] {
+    let left = [1, 2].map(|ordinal| senders.answered_by(pods[ordinal]));
+    assert!(left.iter().all(|left| sink.lacks(left).len() >= BACKLOG));
+    let drainers = [1, 2].map(|ordinal| {
         namespace.until_gone::<Pod>(&format!("edge-{ordinal}"));
-        namespace.until::<Job>(&format!("edge-drain-{ordinal}"), "runs", |_| true);
-        assert!(has_claim(&namespace, ordinal), "messages-edge-{ordinal} has messages");
-    }
+        drainer(&namespace, ordinal)
+    });
+
+    // The fleet gets one of them back while both Jobs run, which cannot end before the sink is there.
+    let claims = [1, 2].map(|ordinal| kept_claim(&namespace, ordinal));
+    scale(&namespace, 2);
+    namespace.until_gone::<Job>("edge-drain-1");
+    assert_eq!(drainer(&namespace, 2), drainers[1], "the other Job continues");
+    assert_eq!([1, 2].map(|ordinal| kept_claim(&namespace, ordinal)), claims);
     sink.comes();
-    until_within(SCALED, "the claims go", || [1, 2].iter().all(|ordinal| !has_claim(&namespace, *ordinal)));
-    assert!(sink.lacks(&left).is_empty(), "the claims went after their messages");
+    until_within(SCALED, "the claim without a pod goes", || claim(&namespace, 2).is_none());
+    assert!(sink.lacks(&left[1]).is_empty(), "the claim went after its messages");
+    until("the pod that came back sends what its claim has", || sink.lacks(&left[0]).is_empty());
+    assert_eq!(kept_claim(&namespace, 1), claims[0]);
 
     scale(&namespace, 3);
     let so_far = senders.answered().len();
