@@ -24,6 +24,7 @@ pub(super) fn settings(args: &Run) -> Settings {
         drain_seconds: args.drain_seconds,
         data: args.tunnels.data.clone(),
         jetstream_credentials: args.tunnels.jetstream_credentials.clone(),
+        jetstream_ca: args.tunnels.jetstream_ca.clone(),
         #[cfg(feature = "tunnels")]
         tunnels: args.tunnels.settings(),
         ..usual

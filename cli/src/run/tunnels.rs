@@ -37,6 +37,9 @@ pub(crate) struct Tunnels {
     /// Credentials file of NATS, for durable listeners whose `store.jetStream` has `credentialsRef`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) jetstream_credentials: Option<PathBuf>,
+    /// CA certificates that may sign those of the servers of `store.jetStream`, in PEM. Absent: those of the system.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) jetstream_ca: Option<PathBuf>,
 }
 
 impl Tunnels {
