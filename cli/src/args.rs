@@ -51,7 +51,7 @@ impl Cli {
     }
 
     /// Describes a conflict between arguments that are valid one by one.
-    fn flaw(&self) -> Option<String> {
+    pub(crate) fn flaw(&self) -> Option<String> {
         match &self.command {
             Command::Run(run) => run.flaw(),
             Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),

@@ -9,6 +9,9 @@ mod admission;
 mod agent;
 mod args;
 mod check;
+#[cfg(test)]
+#[cfg(all(feature = "jetstream", feature = "tunnels"))]
+mod documented;
 mod error;
 mod forward;
 mod input;

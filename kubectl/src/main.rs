@@ -6,6 +6,8 @@ mod cluster;
 mod config;
 mod conns;
 mod describe;
+#[cfg(test)]
+mod documented;
 mod drain;
 mod error;
 mod forward;

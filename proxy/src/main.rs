@@ -1,6 +1,8 @@
 //! `portlane-proxy`: serves a configuration and follows its changes.
 
 mod document;
+#[cfg(test)]
+mod documented;
 mod options;
 
 use std::{
