@@ -107,7 +107,7 @@ mod tests {
         let target = Target::Tunnel { agent: "u".to_owned(), host: "h".to_owned(), port: 1 };
         let behind = Backend { id: "tunnel/home".to_owned(), weight: 1, priority: 0, check_port: None, target };
         let words = unfit(&Listener { backends: vec![behind], ..listener() }).expect("unfit");
-        assert!(words.ends_with("another backend than tunnel/home"), "{words}");
+        assert!(words.ends_with("a backend other than tunnel/home"), "{words}");
     }
 
     #[tokio::test]

@@ -243,12 +243,12 @@ fn a_message_that_a_framing_cannot_carry_is_refused_with_words_and_nothing_is_wr
         (
             Framing::Newline,
             "a\nb",
-            "a message has '\\n' within, which would end it: send with the framing OctetCounting or Length4",
+            "a message contains '\\n', which would end it: send with the framing OctetCounting or Length4",
         ),
         (
             Framing::Nul,
             "a\0",
-            "a message has '\\0' within, which would end it: send with the framing OctetCounting or Length4",
+            "a message contains '\\0', which would end it: send with the framing OctetCounting or Length4",
         ),
         (Framing::Newline, "", empty),
         (Framing::Nul, "", empty),
@@ -257,7 +257,7 @@ fn a_message_that_a_framing_cannot_carry_is_refused_with_words_and_nothing_is_wr
         (
             Framing::Length2,
             long.as_str(),
-            "a message of 65536 bytes is longer than 65535, the most in this framing: send with another framing, or \
+            "a message of 65536 bytes is longer than 65535, the maximum in this framing: send with another framing, or \
              lower `maxMessageBytes`",
         ),
     ] {

@@ -130,7 +130,7 @@ mod tests {
         assert!(cut.starts_with("the last 7 bytes of f are an incomplete message") && harmless, "{cut}");
         assert_eq!(said(StoreEvent::Failed { error: "broken".to_owned() }), ("broken".to_owned(), false));
         let (kept, harmless) = said(StoreEvent::Quarantined { file: file() });
-        assert!(kept.contains("kept for a while as f") && !harmless, "{kept}");
+        assert!(kept.contains("set aside as f for a while") && !harmless, "{kept}");
         let (twice, harmless) = said(StoreEvent::CursorLost);
         assert!(twice.contains("some may be sent twice") && !harmless, "{twice}");
         let (long, harmless) = said(StoreEvent::TooLong { messages: 3, bytes: 70, why: "raise it".to_owned() });
