@@ -209,7 +209,7 @@
       nodes.push(line(`${failure.message}.`.replace(/\.\.$/, ".") + serving, "bad"));
     }
     if (note) nodes.push(line(note, "warn"));
-    if (looped) nodes.push(line("A loop is likely: traffic came back to the fleet, or had no hop left.", "warn"));
+    if (looped) nodes.push(line("A loop is likely: traffic came back to the fleet, or exceeded its hop limit.", "warn"));
     if (reached === "Tenant") nodes.push(line("The share of the namespace is used up: sessions are refused.", "warn"));
     if (reached === "Source") nodes.push(line("One source has used up its share: its sessions are refused.", "warn"));
     if (reached === "Lookups") nodes.push(line("The lookups of the namespace are used up: DNS names wait.", "warn"));

@@ -293,7 +293,7 @@ fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<
 fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), std::fmt::Error> {
     let paused = [("Files", &process.files), ("Sessions", &process.sessions)];
     let paused = paused.into_iter().map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
-    let help = "Times that accepting paused, because no file descriptor or no memory for another session was free.";
+    let help = "Times that accepting paused because no file descriptor or no place for another session was free.";
     family(out, ("portlane_accept_paused", help), true, paused)?;
     // A door refuses a newcomer only if it can evict no connection.
     let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);

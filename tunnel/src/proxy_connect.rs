@@ -47,7 +47,9 @@ pub enum ConnectError {
         said: String,
     },
     /// The answer is not HTTP.
-    #[error("the answer of the proxy of HTTPS_PROXY is longer than 8192 bytes: check that it is an HTTP proxy")]
+    #[error(
+        "the header of the answer of the proxy of HTTPS_PROXY is longer than 8192 bytes: check that it is an HTTP proxy"
+    )]
     Head,
 }
 

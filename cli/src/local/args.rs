@@ -96,7 +96,7 @@ pub(crate) struct Top {
     pub(super) process: Process,
     #[command(flatten)]
     pub(super) place: Place,
-    /// Print the table once, after two seconds. This is the default if the output is not a terminal.
+    /// Print the table once, after two seconds. This is the default if input or output is not a terminal.
     #[arg(long)]
     pub(super) once: bool,
     /// Format of the output.

@@ -219,7 +219,7 @@ impl File {
         let is_settled = self.blank_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
         (is_settled && std::mem::take(&mut self.had_content)).then(|| {
             self.blank_since = None;
-            let message = "has no document; its previous forwards keep running until the file is removed".to_owned();
+            let message = "has no document; its previous objects keep running until the file is removed".to_owned();
             FileChange::Unreadable(problem(name, 1, message))
         })
     }

@@ -196,8 +196,8 @@ impl Keeper {
         let most = client.max_payload();
         if most < settings.max_message_bytes + HEADERS {
             return Err(StoreError::Server(format!(
-                "{} accepts at most {most} bytes for a message and its headers, which may have {HEADERS}: lower \
-                 maxMessageBytes, or raise max_payload of the server",
+                "{} accepts at most {most} bytes for a message and its headers, which may take {HEADERS} bytes: \
+                 lower maxMessageBytes, or raise max_payload of the server",
                 settings.url
             )));
         }

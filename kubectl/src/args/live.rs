@@ -45,7 +45,7 @@ pub(crate) struct Top {
     /// Look at the forwards of all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
-    /// Print the table once, after two seconds. This is the default if the output is not a terminal.
+    /// Print the table once, after two seconds. This is the default if input or output is not a terminal.
     #[arg(long)]
     pub(crate) once: bool,
     /// Format of the output.

@@ -208,7 +208,8 @@ impl Metrics {
         registry.register("fleets", "Fleets of gateways, by the state of their rollout", self.fleets.clone());
         let help = "Proxies without a stream that are older than the operator's CA";
         registry.register("proxies_cut_off", help, self.cut_off.clone());
-        let help = "Connections to the operator that were closed because of a limit, by port and reason";
+        let help =
+            "Connections to the operator that were closed because of a limit or a failed handshake, by port and reason";
         registry.register("connections_closed", help, self.closed.clone());
         registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("streams_refused", "Streams of proxies that were refused, by reason", self.refused.clone());

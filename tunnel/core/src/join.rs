@@ -50,7 +50,7 @@ pub enum JoinError {
     #[error("the join string is cut off: copy it again, complete and as one word")]
     Cut,
     /// The string has a space, a line break or another foreign character.
-    #[error("the character {0} does not belong in a join string: copy it as one word, without spaces and line breaks")]
+    #[error("character {0} does not belong in a join string: copy it as one word, without spaces and line breaks")]
     Character(usize),
     /// The checksum does not match.
     #[error("the join string is damaged, a character was changed or added: copy it again")]

@@ -35,7 +35,7 @@ fn only_a_removed_file_is_gone_an_empty_one_keeps_what_it_had() {
     fs::write(&path, "").expect("write");
     sources.look();
     let told = look_later(&mut sources);
-    assert!(told.len() == 1 && told[0].starts_with("has no document; its previous forwards"), "{told:?}");
+    assert!(told.len() == 1 && told[0].starts_with("has no document; its previous objects"), "{told:?}");
     assert_eq!(look_later(&mut sources), [""; 0], "reported once");
     fs::write(&path, "kind: A\n").expect("write");
     sources.look();

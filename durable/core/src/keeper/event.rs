@@ -69,7 +69,10 @@ impl fmt::Display for StoreEvent {
                 )
             }
             Self::Quarantined { file } => {
-                write!(f, "a part of the log is damaged and was set aside as {file} for a while: check the disk")
+                write!(
+                    f,
+                    "a part of the log is damaged; it was set aside as {file} and is kept for a while: check the disk"
+                )
             }
             Self::CursorLost => {
                 f.write_str("it is not known which messages the sink has: some may be sent twice; check the disk")
@@ -130,7 +133,7 @@ mod tests {
         assert!(cut.starts_with("the last 7 bytes of f are an incomplete message") && harmless, "{cut}");
         assert_eq!(said(StoreEvent::Failed { error: "broken".to_owned() }), ("broken".to_owned(), false));
         let (kept, harmless) = said(StoreEvent::Quarantined { file: file() });
-        assert!(kept.contains("set aside as f for a while") && !harmless, "{kept}");
+        assert!(kept.contains("set aside as f and is kept for a while") && !harmless, "{kept}");
         let (twice, harmless) = said(StoreEvent::CursorLost);
         assert!(twice.contains("some may be sent twice") && !harmless, "{twice}");
         let (long, harmless) = said(StoreEvent::TooLong { messages: 3, bytes: 70, why: "raise it".to_owned() });

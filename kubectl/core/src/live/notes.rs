@@ -20,7 +20,8 @@ pub fn notes(reading: &[Reading]) -> Vec<String> {
                 }
                 if list.uncounted > 0 {
                     let sessions = count(list.uncounted, "session");
-                    let note = format!("a proxy has sessions of too many forwards: {sessions} not attributed to one");
+                    let note =
+                        format!("a proxy has sessions of too many forwards: {sessions} not attributed to any forward");
                     notes.push(note);
                 }
                 notes.extend(unanswered(&list.unanswered));

@@ -130,7 +130,7 @@ mod tests {
             let Next::Read(readings) = answer else { panic!("the forwards are read") };
             let notes = notes(&readings);
             assert!(notes.iter().any(|note| note.contains(expected)), "{notes:?}");
-            assert!(notes.iter().any(|note| note.contains("1 session not attributed to one")), "{notes:?}");
+            assert!(notes.iter().any(|note| note.contains("1 session not attributed to any forward")), "{notes:?}");
         }
     }
 
