@@ -28,6 +28,8 @@ use crate::PATIENCE;
 
 /// Field manager of what tests write without kubectl.
 const MANAGER: &str = "portlane-tests";
+/// How often a dry run is tried.
+const DRY_RUNS: usize = 5;
 
 /// Kinds that live in namespaces.
 pub trait Namespaced:
@@ -160,7 +162,7 @@ impl<'a> Namespace<'a> {
     /// The message of an API server that refuses the object.
     ///
     /// # Panics
-    /// The object has no apiVersion or no kind, or the API server does not answer.
+    /// The object has no apiVersion or no kind, or the API server gives no verdict.
     pub fn dry_run(&self, object: &Value) -> Result<(), String> {
         let version = object["apiVersion"].as_str().expect("an apiVersion");
         let plural = format!("{}s", object["kind"].as_str().expect("a kind").to_lowercase());
@@ -172,10 +174,19 @@ impl<'a> Namespace<'a> {
         let strict = format!("{}&fieldValidation=Strict", request.uri());
         *request.uri_mut() = strict.parse().expect("an address");
         let client = self.cluster.client();
-        match RUNTIME.block_on(async { client.request_text(request).await }) {
+        let ask = || RUNTIME.block_on(client.request_text(request.clone()));
+        // A dry run changes nothing, so it may be repeated where a busy server gives no verdict.
+        let mut answer = ask();
+        for _ in 1..DRY_RUNS {
+            if !answer.as_ref().is_err_and(is_no_verdict) {
+                break;
+            }
+            answer = ask();
+        }
+        match answer {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) => Err(status.message.clone()),
-            Err(error) => panic!("no answer to a dry run: {error}{}", self.cluster.failure()),
+            Err(kube::Error::Api(status)) if !is_busy(status.code, &status.message) => Err(status.message.clone()),
+            Err(error) => panic!("no verdict in {DRY_RUNS} dry runs: {error}{}", self.cluster.failure()),
         }
     }
 
@@ -240,4 +251,17 @@ impl Drop for Namespace<'_> {
             });
         }
     }
+}
+
+/// Whether an API server has not judged an object: there was no answer, or it is busy.
+fn is_no_verdict(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => is_busy(status.code, &status.message),
+        _ => true,
+    }
+}
+
+/// Whether an API server, or its etcd, was too busy for the request.
+fn is_busy(code: u16, message: &str) -> bool {
+    matches!(code, 429 | 503 | 504) || message.contains("etcdserver: request timed out")
 }

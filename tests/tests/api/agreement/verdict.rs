@@ -22,6 +22,17 @@ use super::{file, rows::Row, written};
 
 /// Requests to the API server in flight at once.
 const REQUESTS: usize = 16;
+/// How often kubectl is asked for its rows.
+const APPLICATIONS: usize = 3;
+/// What kubectl prints if a busy server, or its etcd, gives no verdict.
+const NO_VERDICT: [&str; 6] = [
+    "etcdserver: request timed out",
+    "Error from server (Timeout)",
+    "Error from server (TooManyRequests)",
+    "Error from server (ServiceUnavailable)",
+    "net/http: ",
+    "http2: client connection lost",
+];
 /// `portlane validate` processes at once.
 const VALIDATORS: usize = 2;
 
@@ -81,7 +92,15 @@ fn by_kubectl(namespace: &Namespace<'_>, rows: &[Numbered<'_>]) -> Verdicts {
     static FILE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"[/"](\d{4})\.yaml"?"#).unwrap());
     let folder = written(rows);
     let path = folder.path().display().to_string();
-    let output = namespace.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]);
+    let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", &path];
+    let mut output = namespace.kubectl(&arguments);
+    // Nothing is applied, so kubectl may be asked again if a busy server gave no verdict on a row.
+    for _ in 1..APPLICATIONS {
+        if !NO_VERDICT.iter().any(|sign| output.stderr.contains(sign)) {
+            break;
+        }
+        output = namespace.kubectl(&arguments);
+    }
     let mut verdicts: Verdicts = rows.iter().map(|(number, _)| (*number, Verdict::accepted())).collect();
     let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
     let errors = lines.join("\n");
