@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Program, binary, connect, free_port, http_get, metric, until};
+use harness::{Program, binary, connect, free_port, http_get, until};
 use serde_json::json;
 use socket2::SockRef;
 
@@ -93,7 +93,7 @@ fn a_flood_of_the_health_port_from_the_address_of_kubelet_keeps_no_probe_out() {
 
     let flood = Flood::of(health);
     let is_served = || http_get(health, "/livez").is_ok_and(|(status, _)| status == 200);
-    until("the port refuses the address of the flood", || !is_served());
+    until("the flood keeps a request out", || !is_served());
     for _ in 0..5 {
         let live = probe("live", &socket);
         assert!(live.status.success(), "{}", String::from_utf8_lossy(&live.stderr));
@@ -103,9 +103,10 @@ fn a_flood_of_the_health_port_from_the_address_of_kubelet_keeps_no_probe_out() {
     }
     drop(flood);
 
-    let refusals = "portlane_operator_connections_closed_total{port=\"health\",reason=\"source_rate\"}";
-    until("the refusals are counted, and people are answered at the port again", || {
+    // Which of its bounds the flood reaches first depends on the machine: the rate of its source, or the places.
+    let closed = "portlane_operator_connections_closed_total{port=\"health\",";
+    until("what was closed is counted, and people are answered at the port again", || {
         let text = http_get(health, "/metrics").map(|(_, text)| text).unwrap_or_default();
-        metric(&text, refusals) >= Some(1.0) && is_served()
+        text.lines().any(|line| line.starts_with(closed)) && is_served()
     });
 }

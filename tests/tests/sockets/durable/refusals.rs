@@ -35,7 +35,11 @@ fn damage_of_a_log_is_told_and_what_is_left_of_it_is_kept_for_a_person() {
     let manifests = forward("f", "", &[durable(Listener::udp("u", free_port()), free_port())]);
     let program = run(&manifests, free_port(), data.path());
     let told = program.wait("store", "default/f/u").to_string();
-    assert!(told.contains("a part of the log is damaged") && told.contains(".damaged: check the disk"), "{told}");
+    assert!(
+        told.contains("a part of the log is damaged")
+            && told.contains(".damaged and is kept for a while: check the disk"),
+        "{told}"
+    );
     program.wait("bound", "default/f/u");
     assert_eq!(fs::read(folder.join("log-0000000000000000.damaged")).expect("it is kept"), [b'?'; 256]);
 }
