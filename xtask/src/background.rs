@@ -7,9 +7,9 @@ use std::{
 
 use crate::error::TaskError;
 
-/// A priority that leaves three quarters of a core to a test, and a quarter to the build beside other load: with the
-/// lowest one, a build would not end on a busy machine.
-const NICENESS: i32 = 5;
+/// A priority that leaves nine tenths of a core to a test, and a tenth to the build beside other load. With a quarter,
+/// API servers missed deadlines of kubectl; with the lowest one, a build would not end on a busy machine.
+const NICENESS: i32 = 10;
 
 /// A build that runs beside tests, and gets the CPU time that they leave. What it starts as [`images::tied`] ends with
 /// this process.

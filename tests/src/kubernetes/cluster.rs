@@ -122,12 +122,12 @@ impl Cluster {
         self.kubectl_with(arguments, "")
     }
 
-    /// kubectl with a text on standard input. kubectl gives the API server ten seconds for a TLS handshake; on a busy
-    /// machine it is asked again, since no request was made.
+    /// kubectl with a text on standard input. kubectl gives the API server ten seconds for a TLS handshake, and 32 for
+    /// the schema of all kinds; on a busy machine it is asked again, since the object was not sent.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
         let mut output = self.kubectl_once(arguments, input);
         for _ in 0..HANDSHAKES {
-            if output.success || !output.stderr.contains("TLS handshake timeout") {
+            if output.success || !is_too_busy(&output.stderr) {
                 break;
             }
             output = self.kubectl_once(arguments, input);
@@ -173,4 +173,10 @@ impl Cluster {
         // Discovery, by which kubectl finds kinds, follows a moment later.
         crate::until("kubectl finds the kinds", || self.kubectl(&["get", "portlane", "-n", "default"]).success);
     }
+}
+
+/// Whether kubectl has sent an object to no API server, because the server was too busy.
+fn is_too_busy(errors: &str) -> bool {
+    let lacks_schema = errors.contains("error validating data: Get ") && errors.contains("context deadline exceeded");
+    errors.contains("TLS handshake timeout") || lacks_schema
 }

@@ -25,7 +25,8 @@ const REQUESTS: usize = 16;
 /// How often kubectl is asked for its rows.
 const APPLICATIONS: usize = 3;
 /// What kubectl prints if a busy server, or its etcd, gives no verdict.
-const NO_VERDICT: [&str; 6] = [
+const NO_VERDICT: [&str; 7] = [
+    "context deadline exceeded",
     "etcdserver: request timed out",
     "Error from server (Timeout)",
     "Error from server (TooManyRequests)",
