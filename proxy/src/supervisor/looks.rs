@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, mem, sync::atomic::Ordering::Relaxed};
 use proxy_api::{ListenerId, SocketKey, Transport};
 
 use super::{Supervisor, health, losses, memory_limit, no_ports, notices, reached, waits};
-use crate::{core::workers::walk::Walk, memory, net};
+use crate::{
+    core::{limits::reached::Cause, workers::walk::Walk},
+    memory, net,
+};
 
 /// Most listeners, and most sockets, of one step.
 const STEP: usize = 256;
@@ -90,15 +93,18 @@ impl Supervisor {
         for (id, shared) in self.looks.walk.step(self.listeners.live(), STEP) {
             let health = self.health.observe(id, shared.targets.load().health(now), now);
             let health = health.map(|change| health::about((id.clone(), change)));
-            let reached = self.reached.observe(id, shared.counters.refused_by_share(), now);
-            let reached = reached.map(|change| reached::about((id.clone(), change)));
-            let sources = self.reached.observe_sources(id, shared.counters.refused_by_source(), now);
-            let sources = sources.map(|change| reached::about_sources((id.clone(), change)));
-            let loops = self.reached.observe_loops(id, shared.counters.looped(), now);
-            let loops = loops.map(|change| reached::about_loops((id.clone(), change)));
+            let refused = [
+                (Cause::Tenant, shared.counters.refused_by_share()),
+                (Cause::Source, shared.counters.refused_by_source()),
+                (Cause::Loop, shared.counters.looped()),
+            ];
             let waits = self.reached.observe_lookups(id, self.names.since_long_wait(id));
             let waits = waits.map(|change| reached::about_lookups((id.clone(), change)));
-            for (id, notice) in health.into_iter().chain(reached).chain(sources).chain(loops).chain(waits) {
+            let reached = refused.into_iter().filter_map(|(cause, count)| {
+                let change = self.reached.observe(cause, id, count, now)?;
+                Some(reached::about(cause, (id.clone(), change)))
+            });
+            for (id, notice) in health.into_iter().chain(reached).chain(waits) {
                 changed.push(id);
                 notices.push(notice);
             }

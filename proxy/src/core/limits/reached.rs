@@ -26,7 +26,18 @@ pub struct Reached {
     lookups: BTreeSet<ListenerId>,
 }
 
-/// Refusals for one reason, by listener.
+/// Why the sessions or datagrams of a listener are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The share of the listener's namespace is used up.
+    Tenant,
+    /// One source has reached its share.
+    Source,
+    /// They are part of a loop.
+    Loop,
+}
+
+/// Refusals for one cause, by listener.
 #[derive(Debug, Default)]
 struct Refusals(BTreeMap<ListenerId, Refused>);
 
@@ -39,12 +50,12 @@ struct Refused {
     is_told: bool,
 }
 
-/// A change of the limit that a listener has reached.
+/// A change of a limit that a listener has reached, or of its loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The limit now counts as reached.
+    /// The limit now counts as reached, or the loop has begun.
     Reached,
-    /// The limit no longer counts as reached.
+    /// The limit no longer counts as reached, or the loop has ended.
     Left,
 }
 
@@ -72,20 +83,15 @@ impl Reached {
         self.lookups.remove(id);
     }
 
-    /// Takes the number of refusals of a live listener for the share of its namespace, at `now` (seconds of the process
-    /// clock). Returns whether the limit begins or ceases to count as reached.
-    pub fn observe(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
-        self.tenant.observe(id, count, now)
-    }
-
-    /// Like [`Self::observe`], for the share of one source.
-    pub fn observe_sources(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
-        self.source.observe(id, count, now)
-    }
-
-    /// Like [`Self::observe`], for the sessions and datagrams of loops. Returns whether a loop begins or ends.
-    pub fn observe_loops(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
-        self.loops.observe(id, count, now)
+    /// Takes the number of refusals of a live listener for a cause, at `now` (seconds of the process clock). Returns
+    /// whether the limit begins or ceases to count as reached, or a loop begins or ends.
+    pub fn observe(&mut self, cause: Cause, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
+        let refusals = match cause {
+            Cause::Tenant => &mut self.tenant,
+            Cause::Source => &mut self.source,
+            Cause::Loop => &mut self.loops,
+        };
+        refusals.observe(id, count, now)
     }
 
     /// Takes how long ago a lookup of a live listener's namespace last waited too long. Returns whether the lookups
@@ -162,7 +168,7 @@ mod tests {
                 20..40 => 10,
                 _ => 11,
             };
-            events.extend(reached.observe(&id, refusals, now).map(|change| (now, change)));
+            events.extend(reached.observe(Cause::Tenant, &id, refusals, now).map(|change| (now, change)));
             assert_eq!(reached.of(&id).is_some(), (10..100).contains(&now), "{now}");
         }
         assert_eq!(events, [(10, Change::Reached), (100, Change::Left)]);
@@ -171,7 +177,7 @@ mod tests {
     #[test]
     fn a_listener_that_is_gone_is_forgotten() {
         let (id, mut reached) = (id("a"), Reached::default());
-        reached.observe(&id, 1, 0);
+        reached.observe(Cause::Tenant, &id, 1, 0);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Tenant));
         reached.forget(&id);
         assert_eq!(reached.of(&id), None, "at once, before the next look");
@@ -179,8 +185,8 @@ mod tests {
         reached.forget(&id);
         assert_eq!(reached.of(&id), None);
         reached.observe_lookups(&id, Some(Duration::ZERO));
-        reached.observe_sources(&id, 1, 0);
-        reached.observe_loops(&id, 1, 0);
+        reached.observe(Cause::Source, &id, 1, 0);
+        reached.observe(Cause::Loop, &id, 1, 0);
         reached.keep(|_| false);
         assert!(reached.refusals().iter().all(|refusals| refusals.0.is_empty()) && reached.lookups.is_empty());
     }
@@ -188,15 +194,15 @@ mod tests {
     #[test]
     fn a_listener_has_a_loop_until_nothing_came_back_for_a_minute_whatever_limit_it_reaches() {
         let (id, mut reached) = (id("a"), Reached::default());
-        assert_eq!(reached.observe_loops(&id, 0, 0), None);
-        assert_eq!(reached.observe_loops(&id, 3, 1), Some(Change::Reached));
-        reached.observe(&id, 1, 1);
+        assert_eq!(reached.observe(Cause::Loop, &id, 0, 0), None);
+        assert_eq!(reached.observe(Cause::Loop, &id, 3, 1), Some(Change::Reached));
+        reached.observe(Cause::Tenant, &id, 1, 1);
         assert_eq!((reached.has_loop(&id), reached.of(&id)), (true, Some(ReachedLimit::Tenant)));
-        assert_eq!(reached.observe_loops(&id, 4, 31), None);
-        assert_eq!(reached.observe_loops(&id, 4, 30 + LASTS), None);
-        assert_eq!(reached.observe_loops(&id, 4, 31 + LASTS), Some(Change::Left));
+        assert_eq!(reached.observe(Cause::Loop, &id, 4, 31), None);
+        assert_eq!(reached.observe(Cause::Loop, &id, 4, 30 + LASTS), None);
+        assert_eq!(reached.observe(Cause::Loop, &id, 4, 31 + LASTS), Some(Change::Left));
         assert!(!reached.has_loop(&id));
-        reached.observe_loops(&id, 5, 100);
+        reached.observe(Cause::Loop, &id, 5, 100);
         reached.forget(&id);
         assert!(!reached.has_loop(&id), "at once, before the next look");
     }
@@ -204,12 +210,12 @@ mod tests {
     #[test]
     fn a_counter_that_begins_again_is_no_refusal_and_one_that_is_gone_ends_the_limit() {
         let (id, mut reached) = (id("a"), Reached::default());
-        reached.observe_loops(&id, 7, 0);
-        assert_eq!(reached.observe_loops(&id, 2, LASTS - 1), None);
-        assert_eq!(reached.observe_loops(&id, 2, LASTS), Some(Change::Left));
-        assert_eq!(reached.observe_loops(&id, 3, LASTS), Some(Change::Reached));
-        assert_eq!(reached.observe_loops(&id, 0, LASTS), Some(Change::Left));
-        assert_eq!(reached.observe_loops(&id, 0, LASTS), None);
+        reached.observe(Cause::Loop, &id, 7, 0);
+        assert_eq!(reached.observe(Cause::Loop, &id, 2, LASTS - 1), None);
+        assert_eq!(reached.observe(Cause::Loop, &id, 2, LASTS), Some(Change::Left));
+        assert_eq!(reached.observe(Cause::Loop, &id, 3, LASTS), Some(Change::Reached));
+        assert_eq!(reached.observe(Cause::Loop, &id, 0, LASTS), Some(Change::Left));
+        assert_eq!(reached.observe(Cause::Loop, &id, 0, LASTS), None);
     }
 
     #[test]
@@ -232,23 +238,23 @@ mod tests {
     fn a_listener_that_refuses_sessions_says_that_first() {
         let (id, mut reached) = (id("a"), Reached::default());
         reached.observe_lookups(&id, Some(Duration::ZERO));
-        assert_eq!(reached.observe_sources(&id, 1, 1), Some(Change::Reached));
-        reached.observe(&id, 1, 0);
+        assert_eq!(reached.observe(Cause::Source, &id, 1, 1), Some(Change::Reached));
+        reached.observe(Cause::Tenant, &id, 1, 0);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Tenant));
-        reached.observe(&id, 1, LASTS);
+        reached.observe(Cause::Tenant, &id, 1, LASTS);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Source));
-        reached.observe_sources(&id, 1, 1 + LASTS);
+        reached.observe(Cause::Source, &id, 1, 1 + LASTS);
         assert_eq!(reached.of(&id), Some(ReachedLimit::Lookups));
     }
 
     #[test]
     fn a_listener_that_comes_back_with_its_counters_has_reached_nothing_yet() {
         let (id, mut reached) = (id("a"), Reached::default());
-        reached.observe(&id, 7, 0);
+        reached.observe(Cause::Tenant, &id, 7, 0);
         reached.forget(&id);
         reached.keep(|retired| *retired == id);
-        assert_eq!(reached.observe(&id, 7, 2), None);
+        assert_eq!(reached.observe(Cause::Tenant, &id, 7, 2), None);
         assert_eq!(reached.of(&id), None);
-        assert_eq!(reached.observe(&id, 8, 3), Some(Change::Reached));
+        assert_eq!(reached.observe(Cause::Tenant, &id, 8, 3), Some(Change::Reached));
     }
 }
