@@ -81,8 +81,10 @@ fn ended() -> Notice {
 mod tests {
     use std::{fs, path::Path};
 
+    use tempfile::TempDir;
+
     use super::*;
-    use crate::{fixtures::process, settings::Settings, supervisor::fixtures::supervisor};
+    use crate::{fixtures::process, process::Permits, settings::Settings, supervisor::fixtures::supervisor};
 
     const MIB: u64 = 1 << 20;
 
@@ -96,6 +98,15 @@ mod tests {
     /// A group with a limit of 100 MiB.
     fn group(folder: &Path) -> io::Result<Option<Group>> {
         Group::open(folder, &folder.join("status"), 100 * MIB).map(Some)
+    }
+
+    /// A group that uses 95 MiB, its shortages, which nobody has looked at yet, and a process with one session.
+    fn scene() -> (TempDir, Shortages, Process, Permits) {
+        let folder = tempfile::tempdir().expect("folder");
+        write(folder.path(), 95);
+        let (shortages, process) = (Shortages::new(group(folder.path())), process(&Settings::default(), None));
+        let session = process.take_session().expect("room");
+        (folder, shortages, process, session)
     }
 
     // D7
@@ -121,10 +132,7 @@ mod tests {
 
     #[test]
     fn a_shortage_is_told_once_with_its_end_and_the_next_one_no_sooner_than_a_minute_later() {
-        let folder = tempfile::tempdir().expect("folder");
-        write(folder.path(), 95);
-        let (mut shortages, process) = (Shortages::new(group(folder.path())), process(&Settings::default(), None));
-        let _session = process.take_session().expect("room");
+        let (folder, mut shortages, process, _session) = scene();
         let mut look = |used, now| {
             write(folder.path(), used);
             shortages.look(&process, now).map(|notice| (notice.level, notice.message))
@@ -159,10 +167,7 @@ mod tests {
 
     #[test]
     fn a_group_that_cannot_be_found_stays_and_one_without_a_limit_ends_the_shortage() {
-        let folder = tempfile::tempdir().expect("folder");
-        write(folder.path(), 95);
-        let (mut shortages, process) = (Shortages::new(group(folder.path())), process(&Settings::default(), None));
-        let _session = process.take_session().expect("room");
+        let (_folder, mut shortages, process, _session) = scene();
         shortages.follow(Err(io::ErrorKind::NotFound.into()));
         shortages.look(&process, 0).expect("a notice");
         assert!(process.is_short_of_memory());
@@ -173,10 +178,7 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_read_any_more_is_not_short() {
-        let folder = tempfile::tempdir().expect("folder");
-        write(folder.path(), 95);
-        let (mut shortages, process) = (Shortages::new(group(folder.path())), process(&Settings::default(), None));
-        let _session = process.take_session().expect("room");
+        let (folder, mut shortages, process, _session) = scene();
         shortages.look(&process, 0).expect("a notice");
         fs::write(folder.path().join("memory.current"), "").expect("a file");
         shortages.look(&process, 1).expect("a notice");
