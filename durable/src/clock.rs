@@ -1,4 +1,4 @@
-//! The time.
+//! The system's clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Requests over HTTP/1.1.
+//! Delivery to a sink over HTTP/1.1.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const ANSWER_BYTES: usize = 16 * 1024;
 /// How long the body of an answer is awaited: its head says all.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Posts from the cursor on, over one connection after another, until the store fails.
+/// Posts messages from the cursor on, over one connection after another, until the store fails.
 pub(super) async fn session<D, E, C, F>(
     dial: &D,
     settings: &HttpSettings,

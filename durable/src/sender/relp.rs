@@ -1,4 +1,4 @@
-//! A session over RELP.
+//! Delivery to a sink over RELP.
 
 use std::convert::Infallible;
 
@@ -14,8 +14,8 @@ use crate::{Kept, StoreError};
 /// Bytes of answers that are read at once.
 const READ: usize = 16 * 1024;
 
-/// Sends from the cursor on, over one connection. A message that cannot be read ends the session, once the sink has
-/// answered those before it.
+/// Sends messages from the cursor on, over one connection. A message that cannot be read ends the session, once the sink
+/// has answered those before it.
 pub(super) async fn session<D, E, F>(dial: &D, window: usize, work: &mut Work<E, F>) -> Result<Infallible, SessionError>
 where
     D: Dial,

@@ -1,4 +1,4 @@
-//! A connection for framed messages.
+//! Delivery to a sink over plain TCP, as framed messages.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -14,10 +14,10 @@ use super::work::Work;
 use super::{Dial, SenderEvent, SessionError, connect};
 use crate::Kept;
 
-/// Bytes that are read at once. They mean nothing.
+/// Bytes of a sink that are read at once. They mean nothing, as plain TCP has no answers.
 const READ: usize = 1024;
 
-/// Sends from the cursor on, over one connection.
+/// Sends messages from the cursor on, over one connection.
 pub(super) async fn session<D, E, F>(dial: &D, tcp: &mut Tcp, work: &mut Work<E, F>) -> Result<Infallible, SessionError>
 where
     D: Dial,

@@ -1,4 +1,4 @@
-//! Datagrams.
+//! Delivery to a sink over UDP: each message is a datagram.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,8 +12,8 @@ use super::work::Work;
 use super::{DIAL_WITHIN, Dial, SenderEvent, SessionError};
 use crate::Kept;
 
-/// Sends from the cursor on, until the system refuses a datagram, as it does after the system of the sink has reported
-/// that nobody has the port.
+/// Sends messages from the cursor on, until the system refuses a datagram. It does so after the system of the sink has
+/// reported that no socket has the port.
 pub(super) async fn session<D, E, F>(dial: &D, work: &mut Work<E, F>) -> Result<Infallible, SessionError>
 where
     D: Dial,

@@ -1,4 +1,4 @@
-//! The commands of handles to the thread.
+//! The commands that the handles of a store send to its thread.
 
 use std::sync::mpsc;
 

@@ -1,4 +1,4 @@
-//! The end of a store, in time.
+//! How a store ends: drained within a bound of time, or closed.
 
 use std::time::Duration;
 

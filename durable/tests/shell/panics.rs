@@ -1,4 +1,4 @@
-//! What takes messages panics.
+//! Panics in a connection that sends messages.
 
 use std::cell::Cell;
 use std::future::{poll_fn, ready};

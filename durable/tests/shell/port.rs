@@ -1,4 +1,4 @@
-//! A port that fills a store.
+//! A port on loopback whose messages a store takes.
 
 use std::net::SocketAddr;
 use std::time::Duration;

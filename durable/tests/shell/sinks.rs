@@ -1,4 +1,4 @@
-//! A sender on loopback, and what it tells.
+//! A sender to a sink on loopback, and the events that it reports.
 
 use std::cell::{Cell, RefCell};
 use std::fs;

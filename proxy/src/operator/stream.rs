@@ -1,4 +1,4 @@
-//! One stream, from hello to end.
+//! One stream to the operator, from its hello to its end.
 
 use std::{future::pending, mem, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Listeners for the tests of the owners.
+//! A supervisor and listeners, for the tests of its parts.
 
 use std::{collections::BTreeMap, sync::Arc};
 

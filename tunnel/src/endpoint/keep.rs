@@ -1,4 +1,4 @@
-//! A session for as long as it lasts.
+//! An endpoint's session with an agent: its task drives the timers until the session is lost.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,7 +68,7 @@ async fn keep(endpoint: Rc<Endpoint>, uid: String, held: Rc<Held>) -> Loss {
                     held.leaving.set(true);
                     endpoint.touch(&uid);
                 }
-                // The agent dials.
+                // Only the agent can dial again.
                 Hint::Suspect => {}
             }
         }

@@ -57,7 +57,7 @@ async fn the_first_datagram_of_a_flow_reaches_the_target_whatever_its_length() {
         for length in [0, 1, 1200, 65_507] {
             let flow = server.endpoint.begin_flow_on(UID, &instance, &to).expect("a flow");
             let datagram = vec![7; length];
-            // It does not wait for the answer of the agent.
+            // The datagram does not wait for the answer of the agent.
             flow.send(&datagram);
             assert_eq!(flow.answered().await, Ok(()));
             assert!(flow.recv().await == Some(datagram), "{length} bytes");

@@ -1,4 +1,4 @@
-//! Datagrams.
+//! Flows of datagrams through a tunnel.
 
 use tunnel_core::{Limits, MAX_DATAGRAM, Protocol, Session};
 

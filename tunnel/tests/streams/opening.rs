@@ -1,4 +1,4 @@
-//! Requests and their answers.
+//! Requests for streams, and their answers.
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! What sinks get, and what they are owed.
+//! Messages for the tests of sinks, and an oracle of what a sink must get before the cursor moves.
 
 #![allow(dead_code, reason = "each test uses some of these functions")]
 
@@ -25,7 +25,7 @@ pub(crate) fn number(payload: &[u8]) -> u64 {
     std::str::from_utf8(&payload[..4]).expect("text").parse().expect("a number")
 }
 
-/// Holds a sink and the cursor to the promises.
+/// Checks that a sink gets messages in order, and that the cursor passes none too early.
 pub(crate) struct Oracle {
     pub(crate) progress: Progress,
     /// Whether a message must be with the sink before the cursor passes it.

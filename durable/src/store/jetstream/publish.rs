@@ -160,7 +160,7 @@ impl Keeper {
         let counts: Vec<usize> = batch.iter().map(|append| append.messages.len()).collect();
         for (append, share) in batch.into_iter().zip(publication.shares(counts)) {
             share.count(append.sync, &mut figures);
-            // The sender may not wait for the answer.
+            // The caller may have stopped waiting for the answer.
             let _ = append.reply.send(answer(share, refusal));
         }
     }

@@ -1,4 +1,4 @@
-//! Notes about sessions that were read.
+//! Notes about what a reading of sessions lacks, and why.
 
 use super::{Of, Reading, SessionList};
 use crate::units::count;

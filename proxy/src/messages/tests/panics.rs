@@ -1,4 +1,4 @@
-//! What takes messages panics.
+//! Panics in the intake of messages.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

@@ -70,7 +70,7 @@ pub enum ServerFailure {
          new join string to the agent"
     )]
     Clock(ValidityError),
-    /// Another root signed the client.
+    /// Another root signed the certificate of the client.
     #[error("the client's certificate is of another server: issue a join string of this server to the agent")]
     OtherServer,
     /// The certificate is not a client's.

@@ -1,4 +1,4 @@
-//! The formats of bodies.
+//! The bodies of requests to a sink over HTTP, and their formats.
 
 use serde::de::IgnoredAny;
 

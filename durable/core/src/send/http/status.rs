@@ -1,4 +1,4 @@
-//! The meaning of a sink's answer.
+//! The meaning of the status with which a sink answers over HTTP.
 
 use std::time::Duration;
 

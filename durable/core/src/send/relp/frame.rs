@@ -121,7 +121,7 @@ fn past(bytes: &[u8], mark: u8) -> Result<&[u8], SendError> {
     bytes.strip_prefix(&[mark]).ok_or(SendError::Protocol { what: "a frame is malformed" })
 }
 
-/// The number of at most 9 digits.
+/// The number that these digits write. There are at most 9.
 fn number(digits: &[u8]) -> u32 {
     digits.iter().fold(0_u32, |number, digit| number * 10 + u32::from(digit - b'0'))
 }
