@@ -33,6 +33,7 @@ mod endpoint;
 mod guard;
 mod hash;
 mod held;
+mod hidden;
 mod id;
 mod listener;
 mod live;
@@ -68,6 +69,7 @@ pub use durable::{
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader, TenantLimits};
 pub use held::Held;
+pub use hidden::is_hidden;
 pub use id::{IdParts, ListenerId, ListenerIdError, Origin, OriginError, OriginKind, OriginKindError, OtherKind};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,

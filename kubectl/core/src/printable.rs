@@ -1,5 +1,7 @@
 //! Sanitises text from other people, so that it sends no commands to the terminal.
 
+use proxy_api::is_hidden;
+
 /// Returns text on one line that sends no commands to the terminal: names and messages come from other people.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -27,18 +29,6 @@ pub fn printable_json(json: &str) -> String {
         }
     }
     shown
-}
-
-/// Whether a character moves the cursor, changes the direction of the text, or is invisible. Marks that belong to the
-/// letter before them are shown.
-fn is_hidden(character: char) -> bool {
-    match character {
-        ' '..='~' => false,
-        // These are a space that looks like another, a mark without a shape, two joiners, and variation selectors.
-        '\u{a0}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
-        // Behind a letter, `str` escapes unprintable characters, but no marks.
-        _ => ['a', character].iter().collect::<String>().escape_debug().nth(2).is_some(),
-    }
 }
 
 #[cfg(test)]

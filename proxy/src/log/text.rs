@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _, io, time::SystemTime};
 
 use anstyle::{AnsiColor, Style};
+use proxy_api::is_hidden;
 use serde_json::ser::Formatter;
 
 use super::{Event, Level, SessionRecord};
@@ -102,17 +103,6 @@ impl Formatter for PrintableJson {
             rest = from.get(hidden.len_utf8()..).unwrap_or_default();
         }
         writer.write_all(rest.as_bytes())
-    }
-}
-
-/// Whether a character is invisible, or affects others. Marks that belong to the letter before them are visible.
-fn is_hidden(character: char) -> bool {
-    match character {
-        ' '..='~' => false,
-        // A space that looks like another, a mark without a glyph, two joiners, and variation selectors.
-        '\u{a0}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
-        // After a letter, `str` escapes unprintable characters, but no marks.
-        _ => ['a', character].iter().collect::<String>().escape_debug().nth(2).is_some(),
     }
 }
 
