@@ -19,7 +19,7 @@ use crate::status::ForwardAgentStatus;
     namespaced,
     status = "ForwardAgentStatus",
     derive = "PartialEq",
-    doc = "A ForwardAgent is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the agent enrols, and what forwards may reach through it.",
+    doc = "A ForwardAgent is an agent that dials out to Portlane from a network that Portlane cannot reach. It defines how the agent enrols, and what forwards may reach through it.",
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters long"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -34,22 +34,22 @@ use crate::status::ForwardAgentStatus;
     validation = Rule::new("self.targets.all(a, self.targets.exists_one(b, a.host == b.host && a.port == b.port && (has(a.endPort) ? a.endPort : a.port) == (has(b.endPort) ? b.endPort : b.port) && (has(a.protocol) ? a.protocol : 'TCP') == (has(b.protocol) ? b.protocol : 'TCP')))").message("two targets are the same: remove one of them")
 )]
 pub struct ForwardAgentSpec {
-    /// The gateway whose proxies the agent dials; forwards with a backend of the agent run there, or in sidecars. In a
-    /// cluster an agent without a gateway is not accepted; `portlane run` ignores the field. Absent: none.
+    /// Gateway whose proxies the agent dials. Forwards with a backend of the agent run in this gateway, or in sidecars.
+    /// `portlane run` ignores the field. Absent: the agent is not accepted in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<AgentGateway>,
     /// While true, no instance of the agent may connect, and existing connections are closed. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// What forwards may reach through the agent, 1 to 64 entries. The agent has its own list (`--allow`), and both
-    /// must allow a target.
+    /// Hosts and ports that forwards may reach through the agent, 1 to 64 entries. The agent's own list
+    /// (`portlane agent --allow`) must allow them, too.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub targets: Vec<AgentTarget>,
-    /// How the agent gets its certificate. Absent: each field has the default that its description names.
+    /// How the agent gets its certificates. Absent: the default of each field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<AgentEnrolment>,
-    /// Maximum number of connected instances of the agent, 1 to 64. They share the sessions, and take over for each
-    /// other. Absent: 4.
+    /// Maximum number of connected instances of the agent, 1 to 64. Sessions are distributed among them; if one fails,
+    /// the others take over. Absent: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub max_instances: Option<u32>,
@@ -73,12 +73,12 @@ pub struct AgentGateway {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of a target must not be less than port"))]
 pub struct AgentTarget {
-    /// IP address, network such as 10.0.0.0/8, or DNS name that the agent resolves, 1 to 253 characters. A name does
-    /// not allow a backend with an address, and an address or a network does not allow a backend with a name.
+    /// IP address, network such as 10.0.0.0/8, or DNS name that the agent resolves, 1 to 253 characters. A DNS name
+    /// allows only backends with this name, and an address or network only backends with an address.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("isIP(self) || isCIDR(self) && !self.matches('^0[0-9]+[.]|[./]0[0-9]') || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.])*[a-zA-Z]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.]?$')").message("must be an IP address, a network or a DNS name"))]
     pub host: String,
-    /// Port, or the first port of a range, 1 to 65535.
+    /// Port, or first port of a range, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// Last port of the range, 1 to 65535. Absent: the same as `port`.
@@ -99,20 +99,20 @@ pub enum AgentProtocol {
     Udp,
 }
 
-/// How an agent gets its certificate.
+/// How an agent gets its certificates.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentEnrolment {
-    /// How many instances may enrol with one join string, 1 to 100. Absent: 1.
+    /// Maximum number of instances that may enrol with one join string, 1 to 100. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub redemptions: Option<u32>,
-    /// How long a join string is valid, 300 to 604800 seconds. Absent: 3600.
+    /// Lifetime of a join string, 300 to 604800 seconds. Absent: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 300, max = 604_800))]
     pub expire_seconds: Option<u32>,
-    /// Raise this number to revoke every certificate of the agent, 0 to 1000000: its instances are disconnected, and
-    /// have to enrol again with a new join string. Absent: 0.
+    /// Number of the current rotation, 0 to 1000000. Raising it revokes every certificate of the agent: its instances
+    /// are disconnected, and must enrol again with a new join string. Absent: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub rotation: Option<u32>,

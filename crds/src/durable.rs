@@ -1,10 +1,10 @@
-//! Durable listeners: messages in, a log on disk, messages out.
+//! Durable listeners: messages in, a log, messages out.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Durable forwarding: messages are kept in a log until they are sent to a backend.
+/// Durable forwarding: messages are kept in a log until they are delivered to a backend.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.enrich) || has(self.enrich.structuredDataId) || (has(self.send.http) && (!has(self.send.http.format) || self.send.http.format != 'Raw'))").message("enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray"))]
@@ -28,7 +28,7 @@ pub struct Durable {
     /// Absent: Truncate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oversize: Option<Oversize>,
-    /// Where messages are kept until the sink has taken them. Absent: on the disk of the proxy, up to 1 GiB.
+    /// Where messages are kept until they are delivered. Absent: in a log of up to 1 GiB on the disk of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<DurableStore>,
     /// Age at which messages are dropped and counted, 60 to 2592000 seconds. Absent: messages are not dropped because
@@ -41,16 +41,16 @@ pub struct Durable {
     /// messages are counted. Absent: DropOldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
-    /// Time until messages are synced to the disk of `store.disk`, 0 to 10000 milliseconds: a power failure loses
-    /// messages that arrived within this time, and those that were not in the log yet. 0: after each write. A RELP
+    /// Maximum time until a message is synced to the disk of `store.disk`, 0 to 10000 milliseconds. A power failure
+    /// loses the messages of this time, and those that were not in the log yet. 0: after each write. A RELP
     /// acknowledgement always waits for the sync. Absent: 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub sync_millis: Option<u32>,
     /// Number of logs, 1 to 16, with `store.disk` only; the address of a client decides which log its messages go to.
-    /// Each log has an equal part of the bytes, and its own connection to the sink, so that a message that the sink
-    /// does not take blocks only its own lane. A changed number applies to new messages; those that wait are sent
-    /// first. Absent: 1.
+    /// Each log has an equal part of the bytes and its own connection to the sink, so that a message that the sink does
+    /// not take delays only the messages of its own log. A changed number applies to new messages; those that wait are
+    /// sent first. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub lanes: Option<u32>,
@@ -110,18 +110,20 @@ pub enum WhenFull {
     Block,
 }
 
-/// Where messages are kept until the sink has taken them: exactly one of `disk` and `jetStream`.
+/// Where messages are kept until they are delivered: exactly one of `disk` and `jetStream`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.disk), has(self.jetStream)].exists_one(x, x)").message("exactly one of disk and jetStream must be set"))]
 pub struct DurableStore {
     /// A log on the disk of the proxy. A crash of the process loses nothing that RELP has acknowledged; the loss of the
-    /// disk loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
+    /// disk loses the log. In a cluster, the disk is an emptyDir, which is deleted with the pod, or the
+    /// PersistentVolumeClaim of a gateway with `spec.durability`, which survives the pod. Absent: `jetStream` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
     /// A stream of NATS JetStream, which all proxies of the listener share. An acknowledged message is lost only if the
-    /// servers that keep it are lost. A server syncs it within its `sync_interval`, 2 minutes by default; syncMillis
-    /// does not apply. In a cluster this needs placement.gateway, and spec.jetStream of the gateway.
+    /// servers that store it are lost. A server syncs it within its `sync_interval`, 2 minutes by default; `syncMillis`
+    /// does not apply. In a cluster, this needs `placement.gateway`, and `spec.jetStream` of the gateway. Absent:
+    /// `disk` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<JetStreamStore>,
 }
@@ -135,17 +137,18 @@ pub struct DurableStore {
     validation = Rule::new("has(self.url) || !has(self.credentialsRef) && !has(self.replicas)").message("credentialsRef and replicas of jetStream need url: without it they are those of the gateway")
 )]
 pub struct JetStreamStore {
-    /// For `portlane run`, and required there: a server, as `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The
-    /// proxy learns the other servers of the cluster from it. Operators refuse this field (Accepted is False). Absent:
-    /// the server in spec.jetStream of the gateway.
+    /// URL of a NATS server, for `portlane run`, and required there: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS.
+    /// The proxy learns the other servers of the NATS cluster from it. Operators refuse this field (Accepted is False).
+    /// Absent: the server in `spec.jetStream` of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
     pub url: Option<String>,
-    /// The Secret whose key `creds` is a NATS credentials file; for `portlane run`, `--jetstream-credentials FILE`
-    /// takes its place. Absent: the server requires none, or the gateway names the Secret.
+    /// Secret whose key `creds` is a NATS credentials file; for `portlane run`, `--jetstream-credentials FILE` takes
+    /// its place. Absent: the server requires none, or the gateway names the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// Number of servers of a cluster that keep each message: 1, 3 or 5. Absent: 1, or the number of the gateway.
+    /// Number of servers of the NATS cluster that store each message (the replicas of the stream): 1, 3 or 5. Absent:
+    /// 1, or the number of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<u32>,

@@ -52,9 +52,9 @@ use crate::{
     validation = Rule::new("has(self.durability) == has(oldSelf.durability) && (!has(self.durability) || self.durability == oldSelf.durability)").message("durability cannot be added, changed or removed: make another gateway")
 )]
 pub struct ForwardGatewaySpec {
-    /// Class of the operator that serves this object, 1 to 63 characters: with several operators in one cluster, each
-    /// serves the objects of its own class and ignores all others. Forwards must have the same class. It cannot be
-    /// changed. Absent: the operator without a class.
+    /// Class of the operator that serves this object, 1 to 63 characters. If a cluster has several operators, each
+    /// serves only the objects of its own class. Forwards must have the same class as their gateway. Immutable. Absent:
+    /// the operator without a class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub controller_class: Option<String>,
@@ -63,21 +63,23 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000), extend("default" = 2))]
     pub replicas: Option<i32>,
-    /// Scales the fleet by load; `replicas` is then ignored. Absent: the fleet has `replicas` proxies.
+    /// Scales the fleet with a HorizontalPodAutoscaler; `replicas` is then ignored. Absent: the fleet has `replicas`
+    /// proxies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// The Service in front of the fleet; its ports follow the attached listeners. Absent: a ClusterIP Service.
+    /// Service in front of the fleet; its ports follow the attached listeners. Absent: a ClusterIP Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<GatewayService>,
-    /// Additions to the pods of the fleet, such as labels, resources and scheduling. Absent: no additions.
+    /// Labels, annotations, resources and scheduling of the fleet's pods. A field that is set here replaces that of the
+    /// chart value `gateways.podTemplate`; labels and annotations are merged. Absent: only the chart value applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// Which forwards may attach, which ports and hostnames they may claim, and where `address` backends may point.
-    /// Absent: forwards of the gateway's own namespace, every port, and any address except those that `addressCIDRs`
-    /// must name.
+    /// Which forwards may attach, which ports and hostnames they may claim, and what their `address` backends may
+    /// connect to. Absent: forwards of the gateway's own namespace may attach, use every port, and connect to every
+    /// address that `addressCIDRs` need not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_forwards: Option<AllowedForwards>,
-    /// Port ranges for listeners without `port`, at most 16. Absent: 20000 to 29999.
+    /// Ranges from which a port is allocated to each listener without `port`, at most 16. Absent: 20000 to 29999.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub allocation: Vec<PortRange>,
@@ -86,19 +88,21 @@ pub struct ForwardGatewaySpec {
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
     /// Pins the proxies of this fleet to a tag or digest in the repository of the installation's proxy image. A change
-    /// rolls out the fleet immediately. Absent: the image of the installation, once it is the fleet's turn.
+    /// rolls out the fleet immediately. Absent: the installation's proxy image; the chart value `gateways.rollout`
+    /// decides when the fleet adopts a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_image: Option<ProxyImage>,
-    /// Lets agents connect to the fleet. Absent: agents cannot connect.
+    /// Lets agents (ForwardAgent) connect to the fleet. Absent: agents cannot connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnels: Option<GatewayTunnels>,
-    /// Keeps the messages of durable listeners on PersistentVolumeClaims instead of in the pods. It cannot be added,
-    /// changed or removed. Absent: the messages are in an emptyDir of each pod.
+    /// Keeps the messages of durable listeners on a PersistentVolumeClaim of each pod, so that they survive the pod. It
+    /// cannot be added, changed or removed. Absent: they are on an emptyDir of each pod, and are deleted with the pod.
+    /// Messages of listeners with `store.jetStream` are in streams in both cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
-    /// NATS servers in which durable listeners may keep messages (store.jetStream), instead of in the pods or on their
-    /// claims. A change of credentialsRef or caRef rolls out the fleet. Absent: listeners with such a store are not
-    /// accepted.
+    /// NATS servers for durable listeners with `store.jetStream`, whose messages are in streams there instead of on a
+    /// disk of the pods. A change of `credentialsRef` or `caRef` rolls out the fleet. Absent: listeners with
+    /// `store.jetStream` are not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<GatewayJetStream>,
 }
@@ -112,7 +116,7 @@ pub struct ProxyImage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), pattern(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
     pub tag: Option<String>,
-    /// Digest of the image, such as `sha256:` and 64 hexadecimal digits.
+    /// Digest of the image: `sha256:` and 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), pattern(r"^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
@@ -133,20 +137,20 @@ pub struct GatewayService {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_ports: Option<u16>,
-    /// Routing of traffic from outside the cluster. Local preserves the client address and uses only pods on the
-    /// receiving node; Cluster uses all pods. Absent: Cluster, the default of Kubernetes.
+    /// Routing of traffic from outside the cluster. Local preserves the client source IP, and uses only pods on the
+    /// node that receives the traffic; Cluster uses all pods. Absent: Cluster, the default of Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
-    /// Class of the load balancer that serves the Service, 1 to 253 characters. Absent: the cluster's default load
-    /// balancer.
+    /// Class of the load balancer implementation that serves the Service, 1 to 253 characters. Absent: the cluster's
+    /// default implementation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), pattern(LABEL_KEY))]
     pub load_balancer_class: Option<String>,
-    /// Annotations of the Service, usually for the load balancer, at most 32. Absent: none.
+    /// Annotations of the Service, such as settings of the load balancer, at most 32. Absent: none.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "x-kubernetes-validations" = [{"rule": ANNOTATION_KEYS, "message": ANNOTATION_KEYS_MESSAGE}]))]
     pub annotations: std::collections::BTreeMap<String, AnnotationValue>,
-    /// Whether a node port is also allocated for each Service port, which many load balancers do not need. Absent:
+    /// Whether a node port is allocated for each port of a LoadBalancer Service; many load balancers need none. Absent:
     /// true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
@@ -181,18 +185,18 @@ pub struct AllowedForwards {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ProtocolPorts>,
-    /// Networks that `address` backends may point into, at most 64 CIDRs. Required for `address` backends of forwards
-    /// from other namespaces, and for their Services' endpoints that are not pods; do not include the pod and Service
-    /// networks. Absent: any network for forwards of the gateway's own namespace, none for others. Link-local
-    /// addresses, cloud metadata services, kubelets, nodes of the fleet, the API server and the operator's
-    /// `protectedCIDRs` are used only if a /32 or /128 names the address; loopback, multicast and unspecified addresses
-    /// are never used.
+    /// Networks that `address` backends may connect to, at most 64 CIDRs. Forwards from other namespaces need them for
+    /// every `address` backend, and for endpoints of their Services that are not pods; do not include the pod and
+    /// Service networks. Link-local addresses, cloud metadata services, kubelets, nodes of the fleet, the API server
+    /// and the operator's `protectedCIDRs` are used only if a /32 or /128 names the address; loopback, multicast and
+    /// unspecified addresses are never used. Absent: any other address for forwards of the gateway's own namespace,
+    /// none for others.
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,
     /// What individual namespaces may claim and use, at most 64 entries, identified by `name`. A namespace without an
-    /// entry may claim what no entry reserves; unless it is the gateway's own namespace, it may hold at most half of
-    /// `service.maxPorts`. Absent: no namespace has an entry.
+    /// entry may claim the hostnames and ports that no entry lists; unless it is the gateway's own namespace, it may
+    /// hold at most half of `service.maxPorts`. Absent: no namespace has an entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tenants: Vec<Tenant>,

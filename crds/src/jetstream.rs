@@ -14,19 +14,19 @@ use crate::durable::CredentialsRef;
     validation = Rule::new("!has(self.url) || !self.url.matches('^tls:') || has(self.caRef)").message("url with tls needs caRef: the image of proxies has no CA certificates")
 )]
 pub struct GatewayJetStream {
-    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The proxy learns the other servers of the cluster
-    /// from it.
+    /// URL of a NATS server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. Proxies learn the other servers of the
+    /// NATS cluster from it.
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
     pub url: String,
-    /// The Secret whose key `creds` is a NATS credentials file. A new pod of the fleet starts once the Secret exists.
-    /// Absent: the server requires none.
+    /// Secret whose key `creds` is a NATS credentials file. A new pod of the fleet starts once the Secret exists.
+    /// Absent: the servers require no credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// The ConfigMap whose key `ca.crt` contains the CA certificates, in PEM, that may sign the certificates of the
-    /// servers. A new pod of the fleet starts once the ConfigMap exists. Absent: without TLS.
+    /// ConfigMap whose key `ca.crt` contains the CA certificates, in PEM, that verify the certificates of the servers.
+    /// A new pod of the fleet starts once the ConfigMap exists. Absent: without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
-    /// Number of servers of a cluster that keep each message: 1, 3 or 5. Absent: 1.
+    /// Number of servers of the NATS cluster that store each message (the replicas of a stream): 1, 3 or 5. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<u32>,

@@ -65,9 +65,11 @@ pub struct Listener {
     /// failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
-    /// Keeps messages on disk until a backend has taken them. The listener is one-way: messages of clients go into a
-    /// log, and from there to one backend at a time. In a cluster the log survives restarts of the proxy, not the pod.
-    /// Absent: sessions are forwarded.
+    /// Stores messages until they are delivered to a backend. The listener is one-way: messages of clients are appended
+    /// to a log, and sent from there to one backend at a time. In a cluster, a log on an emptyDir survives restarts of
+    /// the proxy, but not the pod; with `spec.durability` of the gateway, it is on a PersistentVolumeClaim, and
+    /// survives the pod, but not the loss of the volume; with `store.jetStream`, it is a stream of NATS servers, and
+    /// survives the pods and their nodes. Absent: sessions are forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<Box<Durable>>,
 }

@@ -45,7 +45,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub topology_spread_constraints: Vec<TopologySpread>,
-    /// PriorityClass of the pods, 1 to 253 characters. Absent: the cluster's default.
+    /// Name of the PriorityClass of the pods, 1 to 253 characters. Absent: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),

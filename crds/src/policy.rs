@@ -16,7 +16,7 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub idle_seconds: Option<u32>,
-    /// Idle timeout of a half-closed TCP session, on which one side has finished sending, 1 to 604800 seconds. Absent:
+    /// Idle timeout of a half-closed TCP session, in which one side has finished sending, 1 to 604800 seconds. Absent:
     /// 300, or `idleSeconds` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
@@ -29,13 +29,13 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7200))]
     pub keepalive_seconds: Option<u32>,
-    /// Time for a client to send what its session needs to start, such as a PROXY header, 1 to 300 seconds; after that
-    /// its connection is reset. Absent: 5.
+    /// Timeout for a client to send what its session needs to start, such as a PROXY header or a TLS ClientHello, 1 to
+    /// 300 seconds; after that, its connection is reset. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub handshake_seconds: Option<u32>,
-    /// Maximum lifetime of a session, busy or idle, 1 to 31536000 seconds. After that time a TCP session is reset, and
-    /// a UDP flow starts over with its next datagram. Absent: no limit.
+    /// Maximum lifetime of a session, active or idle, 1 to 31536000 seconds. After that, a TCP session is reset, and a
+    /// UDP flow starts over with its next datagram. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub max_session_seconds: Option<u32>,
@@ -73,8 +73,8 @@ pub struct Sessions {
     /// address that is removed from its DNS name or Service are not affected and stay. Absent: Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_update: Option<OnUpdate>,
-    /// Treatment of sessions whose endpoint is ejected as unhealthy. Keep: they stay. Close: they are reset. Absent:
-    /// Keep.
+    /// What happens to live sessions whose endpoint becomes unhealthy. Keep: they stay until they end. Close: they are
+    /// reset. Absent: Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unhealthy: Option<OnUnhealthy>,
     /// Maximum duration of a drain, 1 to 86400 seconds. Absent: 300.

@@ -54,13 +54,14 @@ use crate::{
     validation = Rule::new("has(self.controllerClass) == has(oldSelf.controllerClass) && (!has(self.controllerClass) || self.controllerClass == oldSelf.controllerClass)").message("controllerClass cannot be changed: delete the object and create it again in the other class")
 )]
 pub struct PortForwardSpec {
-    /// Class of the operator that serves this object, 1 to 63 characters: with several operators in one cluster, each
-    /// serves the objects of its own class and ignores all others. A gateway must have the same class. It cannot be
-    /// changed. Absent: the operator without a class.
+    /// Class of the operator that serves this object, 1 to 63 characters. If a cluster has several operators, each
+    /// serves only the objects of its own class. A gateway must have the same class. Immutable. Absent: the operator
+    /// without a class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub controller_class: Option<String>,
-    /// Stops listening while true. Ports stay claimed, and `sessions.onUpdate` applies to live sessions. Absent: false.
+    /// While true, no proxy listens on the ports of this forward. The ports stay claimed, and `sessions.onUpdate`
+    /// applies to live sessions. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// Where the listeners run: exactly one of `sidecar` and `gateway`.
@@ -74,7 +75,7 @@ pub struct PortForwardSpec {
     /// Which clients are allowed, by address. Absent: all clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// Timeouts. Absent: each field has the default that its description names.
+    /// Timeouts of connection attempts and sessions. Absent: the default of each field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
     /// Retries of connections to backends, before any byte is forwarded. Absent: three attempts.
@@ -86,7 +87,8 @@ pub struct PortForwardSpec {
     /// Which sessions are written to the access log. Absent: one record per session, when it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
-    /// Scales the workload whose pods have the sidecars by load. Absent: Portlane does not scale the workload.
+    /// Scales the workload whose pods have the sidecars with a HorizontalPodAutoscaler. Absent: Portlane does not scale
+    /// the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Box<WorkloadAutoscaling>>,
 }

@@ -9,16 +9,16 @@ use crate::namespaces::NamespaceScope;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayTunnels {
-    /// Port of the fleet and its Service that agents connect to, 1 to 65535. Absent: 7443.
+    /// Port of the fleet and its Service to which agents connect, 1 to 65535. Absent: 7443.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Addresses at which agents reach that port, as `HOST:PORT`, for join strings; at most 8, and an agent tries them
-    /// in this order. Absent: the addresses of the Service.
+    /// Addresses for join strings, as `HOST:PORT`, at which agents reach `port`, at most 8. An agent tries them in this
+    /// order. Absent: the addresses of the Service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 3, max = 261)), extend("x-kubernetes-list-type" = "atomic"))]
     pub advertise: Vec<String>,
-    /// Maximum number of instances of agents that are connected to one proxy of the fleet, 1 to 1024. Absent: 1024.
+    /// Maximum number of agent instances that are connected to one proxy of the fleet, 1 to 1024. Absent: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_agents: Option<u32>,
@@ -34,9 +34,8 @@ pub struct AllowedAgents {
     /// Namespaces whose agents may connect. Absent: the gateway's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceScope>,
-    /// Maximum number of instances of all agents of one namespace, as the sum of their `maxInstances`, 1 to 1024. The
-    /// oldest agents come first, and one that exceeds the number is not accepted. Absent: half of `maxAgents` for each
-    /// namespace other than the gateway's own, which has no bound.
+    /// Maximum sum of `maxInstances` of all agents of one namespace, 1 to 1024. Older agents count first, and an agent
+    /// that exceeds the sum is not accepted. Absent: half of `maxAgents`; no limit for the gateway's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_instances_per_namespace: Option<u32>,

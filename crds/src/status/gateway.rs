@@ -12,7 +12,8 @@ pub struct ForwardGatewayStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, Programmed and Ready; Outdated is present only while true, ClaimsDrained and ClaimsMounted only while false.
+    /// Conditions of the gateway: Accepted, Programmed and Ready; with `autoscaling` also ScalingActive. Outdated,
+    /// Reconciling and Stalled are present only while True, ClaimsDrained and ClaimsMounted only while False.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -20,7 +21,7 @@ pub struct ForwardGatewayStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<ForwardAddress>,
-    /// Number of pods of the fleet, for the scale subresource.
+    /// Number of pods in the fleet, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
@@ -28,15 +29,16 @@ pub struct ForwardGatewayStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
-    /// Number of claims of removed proxies that are still being drained to their sinks. Absent: none.
+    /// Number of PersistentVolumeClaims of removed proxies from which messages are still being sent to their sinks.
+    /// Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub draining_claims: Option<u32>,
-    /// Image of the proxies in the Deployment or StatefulSet of the fleet.
+    /// Proxy image in the pod template of the fleet's Deployment or StatefulSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub proxy_image: Option<String>,
-    /// Number of attached forwards.
+    /// Number of PortForwards that are attached to the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub attached_forwards: Option<u32>,

@@ -17,12 +17,13 @@ pub struct PortForwardStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling, Stalled, `LimitReached` and `MessagesKept` are present
-    /// only while true.
+    /// Conditions of the forward: Accepted, ResolvedRefs, Programmed and Ready; in sidecars also Injected, and with
+    /// `autoscaling` also ScalingActive. LimitReached, MessagesKept, Reconciling and Stalled are present only while
+    /// True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Listeners with the ports they hold.
+    /// Listeners that hold their port. A listener that lost its port, even if only in some pods, is not listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<ListenerStatus>,
@@ -33,11 +34,12 @@ pub struct PortForwardStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub ports: Option<String>,
-    /// Backends in one line, such as `svc/pg:5432 (+2)`.
+    /// First backend and the number of others, such as `svc/pg:5432 (+2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub to: Option<String>,
-    /// Where the listeners run and hold their ports: `sidecar` with its selector, or `gateway NAMESPACE/NAME`.
+    /// Where the listeners run and hold their ports: `sidecar SELECTOR`, or `gateway NAMESPACE/NAME`. A selector longer
+    /// than 100 bytes is replaced by its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub placement: Option<String>,
@@ -59,26 +61,26 @@ pub struct ListenerStatus {
     /// Port that the listener holds: the requested port, or the allocated one.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Last port of a port range. Absent: one port.
+    /// Last port of the range that starts at `port`. Absent: a single port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub end_port: Option<u16>,
-    /// Server names that a TLS listener holds on its port. Absent: not a TLS listener.
+    /// TLS server names that the listener holds on its port. Absent: the protocol is not TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<String>,
-    /// Whether PROXY headers are read on this port; all TLS listeners on the port share this setting. Absent: no header
-    /// is read.
+    /// PROXY headers that are read on this port; TLS listeners that share the port share this setting. Absent: no
+    /// header is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<AcceptedHeaders>,
-    /// Health of the backends' endpoints: All, Some or None are healthy.
+    /// Health of the backends' endpoints: All, Some or None are healthy. Absent: no proxy has reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendHealth>,
     /// Delivery state of a durable listener, the worst of its proxies. Flowing: messages are delivered as they arrive.
     /// Behind: the sink takes messages, but the oldest waiting message is older than 10 s. Stalled: messages wait, and
     /// the sink has taken none for 30 s. Full: within the last 30 s a message was dropped or refused because the log
-    /// had no space. `StoreFailed`: the disk or the NATS server fails. The log survives restarts of the proxy, not the
-    /// pod. Absent: not durable, or no proxy has reported.
+    /// had no space. StoreFailed: the disk or the NATS server fails. The condition MessagesKept says which failures the
+    /// messages survive. Absent: not durable, or no proxy has reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }
@@ -119,20 +121,20 @@ pub enum Delivery {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DataPlaneStatus {
-    /// Number of proxies that should run this forward.
+    /// Number of proxies that should run the forward.
     #[schemars(range(min = 0))]
     pub total: u32,
     /// Number of proxies that run this generation of the forward.
     #[schemars(range(min = 0))]
     pub acked: u32,
-    /// `acked/total`, for the Proxies column.
+    /// `acked` and `total` in one string, such as `2/3`, for the Proxies column of `kubectl get`.
     #[schemars(length(max = 32))]
     pub summary: String,
     /// Listeners that proxies rejected, at most 8 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub rejected: Vec<RejectedListener>,
-    /// Number of all rejected listeners, including those not listed in `rejected`.
+    /// Number of rejected listeners in all proxies, including those that `rejected` does not list.
     #[schemars(range(min = 0))]
     pub rejected_count: u32,
 }
