@@ -218,7 +218,7 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
     let ejected = per_listener(|s| s.counters.ejected.load(Relaxed));
     family(out, ("portlane_endpoint_ejections", "Endpoints ejected after failed connects."), true, ejected)?;
     let errors = per_listener(|s| s.counters.accept_errors.load(Relaxed));
-    family(out, ("portlane_accept_errors", "Failed calls of accept."), true, errors)?;
+    family(out, ("portlane_accept_errors", "Failed accept calls."), true, errors)?;
     let dropped = all.iter().flat_map(|shared| {
         let spec = shared.spec.load_full();
         let counters = &shared.counters;
@@ -293,7 +293,7 @@ fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<
 fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), std::fmt::Error> {
     let paused = [("Files", &process.files), ("Sessions", &process.sessions)];
     let paused = paused.into_iter().map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
-    let help = "Times that accepting paused because no file descriptor or no place for another session was free.";
+    let help = "Times that the proxy paused accepting because file descriptors or sessions were used up, by reason.";
     family(out, ("portlane_accept_paused", help), true, paused)?;
     // A door refuses a newcomer only if it can evict no connection.
     let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);
@@ -309,7 +309,7 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
         ("portlane_files_limit", "Open file descriptors at which accepting stops.", files_limit),
         (
             "portlane_sessions",
-            "TCP sessions, with those in a handshake, and half of the UDP flows.",
+            "TCP sessions, including those in a handshake, plus half of the UDP flows.",
             to_sessions(places),
         ),
         ("portlane_handshakes", handshakes, process.handshakes.taken()),
@@ -341,7 +341,11 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_operator_streams", "Streams opened to an operator.", control.operator_streams.load(Relaxed)),
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
-        ("portlane_log_records_dropped", "Log records dropped: queue full or output failed.", process.log.dropped()),
+        (
+            "portlane_log_records_dropped",
+            "Log records dropped because the queue was full or the output failed.",
+            process.log.dropped(),
+        ),
         (
             "portlane_datagrams_without_port",
             "Datagrams for UDP ports without a socket, in this network namespace, while flows are live.",
@@ -356,10 +360,14 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_operator_connected", "1 while connected to an operator.", control.operator_connected.load(Relaxed)),
         (
             "portlane_listeners_failed",
-            "Listeners not in their current version.",
+            "Listeners whose current version could not be applied.",
             control.failed_listeners.load(Relaxed),
         ),
-        ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
+        (
+            "portlane_started_without",
+            "1 if the app started before the first configuration arrived.",
+            control.started_without.load(Relaxed),
+        ),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
         (
             "portlane_held_limit_bytes",

@@ -120,9 +120,9 @@ impl Counts {
         let refused = REASONS.iter().zip(&self.refused);
         let refused: Vec<(String, u64)> =
             refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", word(*reason)), count.get())).collect();
-        let help = "Streams and flows whose target was not connected.";
+        let help = "Streams and flows whose target was not connected, by reason.";
         put("portlane_agent_streams_refused_total", "counter", help, &refused);
-        let help = "Connections that replaced a lost one.";
+        let help = "Connections to tunnel endpoints that replaced a lost one.";
         put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
         let rows = [("up", &self.up), ("down", &self.down)];
         let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));

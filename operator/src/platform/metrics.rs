@@ -167,7 +167,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("watch_events", "Events received from watches of the API server", self.watch_events.clone());
         registry.register("watch_errors", "Watches that failed and were retried", self.watch_errors.clone());
-        let help = "Watches of a kind that the API server refuses in a namespace of --watch-namespaces";
+        let help = "Watches that the API server refuses in namespaces of --watch-namespaces, by kind";
         registry.register("watches_refused", help, self.watches_refused.clone());
         let help = "Comparisons of the installed CRDs with the operator's, by result";
         registry.register("crd_checks", help, self.crd_checks.clone());
@@ -176,7 +176,7 @@ impl Metrics {
         let help = "Fields of the installed CRD that this operator does not know, and ignores, by kind";
         registry.register("crd_fields_ignored", help, self.crd_fields_ignored.clone());
         registry.register("forwards", "PortForwards in the cache", self.forwards.clone());
-        let help = "Objects that the cache leaves out, beyond --max-objects of a kind";
+        let help = "Objects that are not cached, because there are more of a kind than --max-objects";
         registry.register("objects_left_out", help, self.left_out.clone());
         registry.register("injections", "Admission reviews of pods by the webhook, by result", self.injections.clone());
         registry.register("injection_duration_seconds", "Time of an admission review of a pod", self.injection.clone());
@@ -186,7 +186,7 @@ impl Metrics {
         let registry = &mut self.registry;
         let help = "Time of a translation of the changed objects into configurations";
         registry.register("translation_duration_seconds", help, self.translation.clone());
-        let help = "Time to hand the changes of a translation to the streams";
+        let help = "Time to hand the changes of a translation to the streams of proxies";
         registry.register("publish_duration_seconds", help, self.publish.clone());
         let help = "Configurations published, one for each group of proxies that changed";
         registry.register("snapshots", help, self.snapshots.clone());
@@ -214,9 +214,9 @@ impl Metrics {
         registry.register("token_reviews", "Reviews of proxies' tokens, by result", self.reviews.clone());
         registry.register("streams_refused", "Streams of proxies that were refused, by reason", self.refused.clone());
         registry.register("streams_ended", "Streams of proxies that ended, by reason", self.ended.clone());
-        let help = "Reports of proxies about a version that was never sent";
+        let help = "Reports of proxies about a configuration that was never sent";
         registry.register("bad_reports", help, self.bad_reports.clone());
-        registry.register("inquiries", "Questions to proxies about live sessions, by result", self.inquiries.clone());
+        registry.register("inquiries", "Queries to proxies about live sessions, by result", self.inquiries.clone());
         let help = "Requests of proxies for certificates of tunnels, by result";
         registry.register("tunnel_certificates", help, self.tunnel_certificates.clone());
     }
@@ -227,19 +227,19 @@ impl Metrics {
         let help = "Failed requests to the API server, by purpose; watches have a metric of their own";
         registry.register("api_errors", help, self.api_errors.clone());
         registry.register("events", "Writes of Events, by result", self.events.clone());
-        let help = "Applies of the children of a gateway, and of HPAs, by result";
+        let help = "Applies of the objects of gateways, and of HPAs, by result";
         registry.register("children_applied", help, self.children.clone());
         let help = "Checks of the Secrets with the join strings of agents, by result";
         registry.register("enrolment_secrets", help, self.enrolment_secrets.clone());
-        let help = "Unused roots of tunnels that were removed";
+        let help = "Unused root CAs of tunnels that were removed";
         registry.register("tunnel_roots_removed", help, self.tunnel_roots_removed.clone());
         registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
         let help = "Writes of the annotation pod-deletion-cost, by result";
         registry.register("deletion_costs", help, self.deletion_costs.clone());
         registry.register("leader", "1 while this replica leads, else 0", self.leader.clone());
-        let help = "When the serving certificate expires, Unix time; 0 while the certificate is missing";
+        let help = "Unix time at which the serving certificate expires; 0 while it is missing";
         registry.register("certificate_expiry_timestamp_seconds", help, self.certificate_end.clone());
-        let help = "When the certificate of --serving-secret expires, Unix time; 0 while there is none";
+        let help = "Unix time at which the certificate of --serving-secret expires; 0 while there is none";
         registry.register("serving_certificate_expiry_timestamp_seconds", help, self.serving_end.clone());
         let help = "Reads of the certificate of --serving-secret, by result";
         registry.register("serving_certificate_checks", help, self.serving_checks.clone());

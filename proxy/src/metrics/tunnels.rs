@@ -9,11 +9,11 @@ use crate::agents::Seen;
 pub(super) fn tunnels_text(out: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), std::fmt::Error> {
     let (used, most) = seen.memory;
     let gauges = [
-        ("portlane_tunnel_agents", "Instances of agents that are connected.", seen.agents as u64),
+        ("portlane_tunnel_agents", "Connected instances of agents.", seen.agents as u64),
         ("portlane_tunnel_streams", "Streams and flows to agents.", seen.streams as u64),
         (
             "portlane_tunnel_memory_bytes",
-            "Bytes that sessions with agents have granted as windows and keep for resending, beyond 32 KiB of each.",
+            "Bytes that tunnel sessions have granted as windows and keep for resending, beyond 32 KiB of each.",
             used,
         ),
         ("portlane_tunnel_memory_limit_bytes", "Limit of portlane_tunnel_memory_bytes.", most),

@@ -18,6 +18,6 @@ pub(super) fn unrouted_text(
             .iter()
             .map(move |why| (vec![("port", port.as_str()), ("reason", why.as_str())], count.get(*why)))
     });
-    let help = "Connections to a port shared by server names that matched no listener, by reason.";
+    let help = "Connections to a port of TLS listeners that matched no listener, by reason.";
     family(out, ("portlane_connections_unrouted", help), true, series)
 }
