@@ -18,7 +18,7 @@ pub(crate) struct Letters {
     /// Listeners, as `portlane lag` names them. Absent: all.
     #[arg(value_name = "NAMESPACE/FORWARD/LISTENER")]
     listeners: Vec<ListenerId>,
-    /// Folder of the process whose messages these are: its own --data.
+    /// Folder of the process whose messages these are: the value of its --data.
     #[arg(long, value_name = "DIR", env = "PORTLANE_DATA", value_hint = ValueHint::DirPath)]
     data: PathBuf,
 }

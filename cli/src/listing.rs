@@ -11,7 +11,7 @@ use crate::output::Output;
 /// Which sessions are listed, and how.
 #[derive(Args, Debug)]
 pub struct Listing {
-    /// What the list begins with.
+    /// Order of the list.
     #[arg(long, value_enum, default_value_t = Sort::Bytes)]
     sort: Sort,
     /// Only sessions of clients in this network, or of this address.

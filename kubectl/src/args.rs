@@ -161,13 +161,13 @@ pub(crate) enum Command {
   kubectl portlane drain pod/edge-5f7c --yes    evicts the pod
   kubectl portlane drain db --yes -o json       a line for each step, for a program")]
     Drain(Drain),
-    /// Open a connection into a forward, and say at which step one from a pod stops and why.
+    /// Trace a connection from a pod through a forward to a backend, and name the first step that fails.
     #[command(after_help = "Examples:
   kubectl portlane trace db --from web-5f7c
   kubectl portlane trace db --listener pg --from shop/web-5f7c")]
     Trace(Trace),
-    /// Print a script with which a shell completes the words of `kubectl-portlane`. Those of `kubectl portlane` are
-    /// completed by kubectl, which does not read the script.
+    /// Print a completion script for the program `kubectl-portlane`. For `kubectl portlane`, kubectl completes the
+    /// words itself, and does not read the script.
     // `portlane` has this command in the plural.
     #[command(
         alias = "completions",

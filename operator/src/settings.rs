@@ -24,7 +24,7 @@ use proxy_api::doors::StreamPort;
 #[derive(Args, Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
 pub struct Settings {
-    /// Namespace that the operator runs in, with its Lease and the Secret of its CA.
+    /// Namespace of the operator, which contains its Lease and the Secret of its CA.
     #[arg(long, env = "PORTLANE_NAMESPACE", default_value = "portlane")]
     pub namespace: String,
     /// Controller class: this operator serves the PortForwards and ForwardGateways with this spec.controllerClass, and
@@ -40,11 +40,11 @@ pub struct Settings {
     /// Name of the Secret that holds the CA.
     #[arg(long, env = "PORTLANE_ROOTS_SECRET", default_value = "portlane-roots")]
     pub roots_secret: String,
-    /// Name of the Secret that holds the roots of the tunnels. The root of a gateway signs its pods and the agents that
-    /// dial them. The operator creates the Secret when the first gateway has tunnels.
+    /// Name of the Secret that holds the root CAs of tunnels. The root CA of a gateway signs the certificates of its
+    /// pods and of the agents that dial them. The operator creates the Secret when the first gateway has tunnels.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_SECRET", default_value = "portlane-tunnel-roots")]
     pub tunnel_roots_secret: String,
-    /// Maximum number of roots of the tunnels for the gateways of one namespace, including deleted gateways. The Secret
+    /// Maximum number of root CAs of tunnels for the gateways of one namespace, including deleted gateways. The Secret
     /// holds 512.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE", default_value_t = 64)]
     pub tunnel_roots_per_namespace: usize,
@@ -65,8 +65,8 @@ pub struct Settings {
     /// Listen address of /livez, /readyz and /metrics.
     #[arg(long, env = "PORTLANE_HEALTH_ADDRESS", default_value = "[::]:9080")]
     pub health_address: SocketAddr,
-    /// Unix socket that serves the same endpoints; `portlane-operator probe` connects to it. In a pod,
-    /// set the variable, which the probes read too. Absent: not served.
+    /// Unix socket that serves /livez, /readyz and /metrics; `portlane-operator probe` connects to it. In a pod, set
+    /// the variable, which the probes read too. Absent: not served.
     #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
     pub socket: Option<PathBuf>,
     /// Default resources of sidecars, which annotations of a pod override: JSON with requests and limits. Absent:
@@ -79,14 +79,15 @@ pub struct Settings {
     /// Name of the MutatingWebhookConfiguration whose CA bundle the leader keeps current. Absent: none.
     #[arg(long, env = "PORTLANE_WEBHOOK")]
     pub webhook: Option<String>,
-    /// Keep the pod-deletion-cost annotation in step with live sessions, in fleets with autoscaling.
+    /// Keep the annotation controller.kubernetes.io/pod-deletion-cost in step with live sessions, in fleets with
+    /// autoscaling.
     #[arg(long, env = "PORTLANE_DELETION_COST", default_value_t = true, action = clap::ArgAction::Set)]
     pub deletion_cost: bool,
     /// Listen address of the APIs that API servers aggregate: custom metrics and the live API. Absent: neither is
     /// served.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_ADDRESS", requires = "pod_ips")]
     pub custom_metrics_address: Option<SocketAddr>,
-    /// APIs that are served at this address, separated by commas.
+    /// APIs to serve at --custom-metrics-address, separated by commas.
     #[arg(
         long,
         value_enum,
@@ -95,7 +96,7 @@ pub struct Settings {
         default_values_t = [AggregatedApi::CustomMetrics, AggregatedApi::Live],
     )]
     pub apis: Vec<AggregatedApi>,
-    /// Name of the Service of these APIs, which has no selector: the leader makes itself its endpoint.
+    /// Name of the Service of the aggregated APIs. It has no selector: the leader writes itself as its endpoint.
     #[arg(long, env = "PORTLANE_CUSTOM_METRICS_SERVICE", default_value = "portlane-metrics")]
     pub custom_metrics_service: String,
     /// IP addresses of this pod, separated by commas: one, or one of each family.
@@ -131,15 +132,16 @@ pub struct Settings {
     /// Defaults for the pods of fleets, which a gateway may override: JSON, as podTemplate of a ForwardGateway.
     #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
     pub fleet_pod_template: Option<PodTemplate>,
-    /// How fleets adopt another image of the proxy and other changes of their pods. OneByOne: ordered by name, each
-    /// after the one before is rolled out and ready. Pinned: a fleet keeps its pods until its gateway changes.
+    /// How fleets adopt another image of the proxy and other changes of their pods. OneByOne: in the order of their
+    /// names, each once the previous one is rolled out and ready. Pinned: a fleet keeps its pods until its gateway
+    /// changes.
     #[arg(long, value_enum, env = "PORTLANE_FLEET_ROLLOUT", default_value_t = FleetRollout::OneByOne)]
     pub fleet_rollout: FleetRollout,
-    /// IP address that fleets bind for health and metrics.
+    /// IP address that the proxies of fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
     /// Create a NetworkPolicy for each fleet, which admits peers to the ports of its listeners and to its health port.
-    /// Off: a policy that this operator created before is deleted.
+    /// With false, policies that this operator created earlier are deleted.
     #[arg(long, env = "PORTLANE_FLEET_NETWORK_POLICIES", default_value_t = false, action = clap::ArgAction::Set)]
     pub fleet_network_policies: bool,
     /// Who may connect to fleets with a NetworkPolicy: JSON, a list of peers as `from` of a NetworkPolicy. Absent: every
@@ -149,23 +151,24 @@ pub struct Settings {
     /// Create HPAs for objects with spec.autoscaling.
     #[arg(long, env = "PORTLANE_AUTOSCALING", default_value_t = true, action = clap::ArgAction::Set)]
     pub autoscaling: bool,
-    /// Maximum number of objects of one kind that are cached (per namespace, where kinds are watched by namespace).
-    /// Further objects are left out, which is counted and logged.
+    /// Maximum number of objects of each kind that are cached (per namespace, where kinds are watched by namespace).
+    /// Further objects are ignored, counted and logged.
     #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]
     pub max_objects: usize,
     /// Maximum number of connected proxies.
     #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = StreamPort::DEFAULT.proxies)]
     pub max_proxies: usize,
-    /// Maximum number of connections of clients that have not authenticated yet, at the port for the streams of
-    /// proxies. Connected proxies do not count.
+    /// Maximum number of connections to the port for the streams of proxies that have not authenticated yet. Connected
+    /// proxies do not count.
     #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED", default_value_t = StreamPort::DEFAULT.strangers)]
     pub max_unauthenticated: usize,
-    /// How many of these connections may come from one source, which is an address. All addresses of an IPv6 /64
-    /// may have three times as many. Raise this if the proxies of many nodes reach the operator from one address.
+    /// Maximum number of connections from one source that have not authenticated yet. A source is an address; all
+    /// addresses of an IPv6 /64 together may have three times as many. Raise this if the proxies of many nodes reach
+    /// the operator from one address.
     #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", default_value_t = StreamPort::DEFAULT.per_source)]
     pub max_unauthenticated_per_source: usize,
-    /// Maximum number of new connections per second at the port for the streams of proxies; a quarter of them from one
-    /// source. Connections beyond that are closed at once, and their proxies try again.
+    /// Maximum number of new connections per second to the port for the streams of proxies; at most a quarter of them
+    /// from one source. Connections beyond that are closed immediately, and their proxies retry.
     #[arg(
         long,
         env = "PORTLANE_CONNECTIONS_PER_SECOND",
@@ -176,8 +179,9 @@ pub struct Settings {
     /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]
     pub certificate_seconds: u64,
-    /// Name of a Secret in the operator's namespace with the certificate of webhook and metrics API: tls.crt, tls.key and
-    /// ca.crt. A change takes effect without a restart. Absent: the operator's own CA signs that certificate.
+    /// Name of a Secret in the operator's namespace with the serving certificate of the webhook and the aggregated
+    /// APIs: tls.crt, tls.key and ca.crt. A change takes effect without a restart. Absent: the operator's own CA signs
+    /// that certificate.
     #[arg(long, env = "PORTLANE_SERVING_SECRET")]
     pub serving_secret: Option<String>,
     /// File with the URL of a webhook that receives notices. Absent: no notices are sent.

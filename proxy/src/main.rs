@@ -60,13 +60,13 @@ struct Args {
         required_unless_present = "operator"
     )]
     config: Option<PathBuf>,
-    /// Operator to follow.
+    /// Address of the operator that sends the configuration.
     #[arg(long, value_name = "HOST:PORT", env = "PORTLANE_OPERATOR", requires = "roots")]
     operator: Option<String>,
     /// CA certificates that may sign the operator's certificate, in PEM.
     #[arg(long, value_name = "PEM", env = "PORTLANE_ROOTS", hide_env_values = true, allow_hyphen_values = true)]
     roots: Option<String>,
-    /// Service account token that identifies this pod to the operator.
+    /// File with the service account token that identifies this pod to the operator.
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/portlane/token", env = "PORTLANE_TOKEN_FILE")]
     token_file: PathBuf,
     /// Directory for the last good configuration and updated CA certificates.
@@ -81,7 +81,7 @@ struct Args {
         value_parser = address
     )]
     health_address: MaybeAddress,
-    /// Address of /config, /listeners, /lag, /conns and /drain: loopback only, or none.
+    /// Address of /config, /listeners, /lag, /conns and /drain, on loopback, or none.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -90,24 +90,24 @@ struct Args {
         value_parser = address
     )]
     admin_address: MaybeAddress,
-    /// Unix socket that serves all of these endpoints; `portlane-proxy probe` connects to it.
+    /// Unix socket that serves the endpoints of both addresses; `portlane-proxy probe` connects to it.
     #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
     socket: Option<PathBuf>,
     /// Keep running if the health or admin address is taken, for example by the app in the same pod.
     #[arg(long, env = "PORTLANE_MAY_LACK_ADDRESSES", default_value_t = false)]
     may_lack_addresses: bool,
-    /// How long a port that another program had in use is left alone after it became free; 0: a free port is taken at once. In
-    /// a sidecar, this lets an app that is restarted have its port back.
+    /// Time for which a port that another program used is left alone after it became free. In a sidecar, this lets an
+    /// app that restarts have its port back. 0: a free port is taken immediately.
     #[arg(long, value_name = "0..=3600", default_value_t = 0, env = "PORTLANE_YIELD_SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
     yield_seconds: u32,
     /// How long `portlane-proxy probe startup` fails without a configuration; after that, the app of a sidecar may
     /// start.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "PORTLANE_STARTUP_SECONDS")]
     startup_seconds: u32,
-    /// Lowest level of notices to log; the access log is configured per forward.
+    /// Lowest level of log records; the access log is configured per forward.
     #[arg(long, value_enum, default_value_t = LogLevel::Info, env = "PORTLANE_LOG_LEVEL")]
     log_level: LogLevel,
-    /// Worker threads. Default: the CPU limit in whole CPUs, at most --max-workers.
+    /// Number of worker threads. Absent: the CPU limit in whole CPUs, at most --max-workers.
     #[arg(long, value_name = "1..=256", env = "PORTLANE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Maximum number of worker threads if --workers is absent. A gateway has its pod to itself and sets 16.
@@ -129,7 +129,7 @@ struct Args {
     /// flows are evicted.
     #[arg(long, value_name = "N", default_value_t = 0, env = "PORTLANE_MAX_FLOWS")]
     max_flows: usize,
-    /// Maximum time to drain sessions when the process ends.
+    /// Maximum time to wait for live sessions before the process exits.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "PORTLANE_DRAIN_SECONDS")]
     drain_seconds: u32,
     /// Format of log records on standard output.
@@ -171,7 +171,7 @@ enum Probe {
     Startup,
     /// Whether a configuration is applied.
     Ready,
-    /// Whether the proxy responds, and all its threads give signs of life.
+    /// Whether the proxy responds, and none of its threads hangs.
     Live,
 }
 

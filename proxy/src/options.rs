@@ -23,7 +23,8 @@ pub(crate) struct Messages {
     /// the sum of the bounds of all listeners.
     #[arg(long = "data-bytes", value_name = "BYTES", env = "PORTLANE_DATA_BYTES", requires = "data")]
     pub(crate) bytes: Option<u64>,
-    /// How long messages are still sent when the process ends. 0: what is not sent stays in the folder.
+    /// Maximum time to send waiting messages before the process exits. 0: messages that are not sent stay in the
+    /// folder.
     #[arg(
         long = "data-drain-seconds",
         value_name = "0..=86400",
@@ -32,15 +33,15 @@ pub(crate) struct Messages {
         value_parser = clap::value_parser!(u32).range(0..=86400)
     )]
     pub(crate) drain: u32,
-    /// Listen on no port, send the messages in this folder to the sinks of their listeners, and end once they have all. The
-    /// exit code is 0 only if no message and no dead letter is left.
+    /// Listen on no port, send the messages in this folder to the sinks of their listeners, and exit once the sinks
+    /// have all. The exit code is 0 only if no message and no dead letter is left.
     #[arg(long = "drain-only", env = "PORTLANE_DRAIN_ONLY", requires = "data")]
     pub(crate) drain_only: bool,
-    /// Credentials file of NATS, for durable listeners whose messages a server keeps. Absent: only servers that ask for
-    /// none can be used.
+    /// NATS credentials file, for durable listeners with `store.jetStream`. Absent: only servers that require no
+    /// credentials can be used.
     #[arg(long, value_name = "FILE", env = "PORTLANE_JETSTREAM_CREDENTIALS")]
     pub(crate) jetstream_credentials: Option<PathBuf>,
-    /// CA certificates that may sign those of such servers, in PEM. Absent: those of the system.
+    /// File with CA certificates, in PEM, that verify the NATS servers. Absent: those of the system.
     #[arg(long, value_name = "FILE", env = "PORTLANE_JETSTREAM_CA")]
     pub(crate) jetstream_ca: Option<PathBuf>,
 }
@@ -55,7 +56,7 @@ impl Messages {
     }
 }
 
-/// Lowest level of notices that are logged.
+/// Lowest level of log records.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LogLevel {
     Info,
@@ -73,7 +74,7 @@ pub(crate) enum Log {
 /// Where agents dial this pod, and which endpoint it is for them.
 #[derive(Args, Debug)]
 pub(crate) struct Tunnels {
-    /// Address that agents dial, or none; the operator signs the certificates. Absent: no agent can connect.
+    /// Listen address for agents, or none; the operator signs the certificates. Absent: no agent can connect.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -83,14 +84,14 @@ pub(crate) struct Tunnels {
         requires = "pod_uid"
     )]
     tunnel_address: Option<MaybeAddress>,
-    /// Uid of this pod, by which agents tell the proxies of a gateway apart.
+    /// UID of this pod, by which agents tell the proxies of a gateway apart.
     #[arg(long, value_name = "UID", env = "PORTLANE_POD_UID", value_parser = endpoint)]
     pod_uid: Option<EndpointId>,
-    /// Maximum number of instances of agents at once.
+    /// Maximum number of connected instances of agents.
     #[arg(long, value_name = "1..=1024", default_value_t = 1024, env = "PORTLANE_MAX_AGENTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_agents: u16,
-    /// Address of this pod, where a sidecar listens for agents of its forwards on port 9182; the operator signs the
-    /// certificates. Absent: no agent can connect to a sidecar.
+    /// IP address of this pod. A sidecar listens there on port 9182 for the agents of its forwards; the operator signs
+    /// the certificates. Absent: no agent can connect to a sidecar.
     #[arg(long, value_name = "IP", env = "PORTLANE_POD_IP")]
     pod_ip: Option<IpAddr>,
 }

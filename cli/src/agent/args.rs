@@ -45,8 +45,8 @@ pub(crate) struct Options {
     /// File with the join string, or - for standard input.
     #[arg(long, value_name = "FILE|-", value_hint = ValueHint::FilePath)]
     pub(super) join_file: Option<PathBuf>,
-    /// Target that streams may lead to, as `127.0.0.1:5432`, `db.lan:80-90`, `10.0.0.0/8:22` or `udp/[::1]:53`. Can be given
-    /// several times. Absent: none.
+    /// Target that streams may connect to, as `127.0.0.1:5432`, `db.lan:80-90`, `10.0.0.0/8:22` or `udp/[::1]:53`. Can
+    /// be given several times. Absent: none.
     #[arg(long, value_name = "[udp/]HOST:PORT[-PORT]")]
     pub(super) allow: Vec<String>,
     /// Folder for the key and the certificate of this agent. Absent: `portlane-agent` in `$XDG_STATE_HOME` or

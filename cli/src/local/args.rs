@@ -43,7 +43,8 @@ pub(crate) enum Verb {
 /// The process.
 #[derive(Args, Debug)]
 pub(crate) struct Process {
-    /// Loopback address at which the process answers: its own --admin-address. For port 0, `portlane run` prints the port.
+    /// Admin address of the process, on loopback: the value of its --admin-address. If that has port 0, `portlane run`
+    /// prints the port.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9181", value_parser = loopback)]
     pub(super) admin_address: SocketAddr,
 }

@@ -26,7 +26,7 @@ pub struct Run {
     /// Print only warnings and errors: no table, no other events, and sessions only with --access-log.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Sessions to print, whatever `accessLog.mode` of the forwards says.
+    /// Sessions to print, instead of what `accessLog.mode` of each forward says.
     #[arg(long, value_enum)]
     access_log: Option<AccessLog>,
     /// Address for /livez, /readyz and /metrics. Absent: not served.
@@ -41,7 +41,7 @@ pub struct Run {
     /// Maximum time to wait for live sessions before exit.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) drain_seconds: u32,
-    /// Number of threads that move bytes. Absent: the number of processors, at most 2.
+    /// Number of worker threads. Absent: the number of processors, at most 2.
     #[arg(long, value_name = "1..=256", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
     /// Maximum number of bytes buffered in memory for peers that do not read. With a memory limit (cgroup), no more

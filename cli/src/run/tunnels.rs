@@ -27,17 +27,18 @@ pub(crate) struct Tunnels {
     /// Address that agents (`ForwardAgent`) dial; port 0 is any free port. Absent: no agent can connect.
     #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
     pub(crate) tunnel_address: Option<SocketAddr>,
-    /// Where agents reach that address, for their join strings. Can be given 8 times. Absent: the address itself.
+    /// Address at which agents reach --tunnel-address, for their join strings. Can be given up to 8 times. Absent:
+    /// --tunnel-address itself.
     #[arg(long, value_name = "HOST:PORT", value_parser = options::advertised, requires = "tunnel_address")]
     tunnel_advertise: Vec<String>,
     /// Folder for the messages of durable listeners, and for keys and tokens of the tunnels; only this process uses it.
     /// Absent: durable listeners do not run, and tunnels use portlane in `$XDG_STATE_HOME` or in ~/.local/state.
     #[arg(long, value_name = "DIR", env = "PORTLANE_DATA", value_hint = ValueHint::DirPath)]
     pub(super) data: Option<PathBuf>,
-    /// Credentials file of NATS, for durable listeners whose `store.jetStream` has `credentialsRef`.
+    /// NATS credentials file, for durable listeners whose `store.jetStream` has `credentialsRef`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) jetstream_credentials: Option<PathBuf>,
-    /// CA certificates that may sign those of the servers of `store.jetStream`, in PEM. Absent: those of the system.
+    /// File with CA certificates, in PEM, that verify the servers of `store.jetStream`. Absent: those of the system.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) jetstream_ca: Option<PathBuf>,
 }

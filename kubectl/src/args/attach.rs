@@ -17,7 +17,7 @@ pub(crate) struct Forward {
     /// Maximum number of sessions at the same time, each of which is a connection to the API server.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_sessions: u16,
-    /// Maximum time from the start of a connection until a ready pod has it, in seconds.
+    /// Maximum time to connect a client to a ready pod, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) wait: u64,
     /// Format of the output: the local ports, once all are open.
@@ -33,7 +33,7 @@ pub(crate) struct ClusterRun {
     /// Maximum number of sessions with pods at the same time, each of which is a connection to the API server.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_attached: u16,
-    /// Maximum time from the start of a connection until a ready pod has it, in seconds.
+    /// Maximum time to connect a client to a ready pod, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) wait: u64,
 }

@@ -73,10 +73,10 @@ pub(crate) struct Drain {
     /// Forward, or `pod/NAME`.
     #[arg(value_name = "FORWARD|pod/NAME")]
     pub(crate) of: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// Maximum time to wait for the end of sessions, such as 90s, 10m or 2h.
+    /// Maximum time to wait for sessions to end, such as 90s, 10m or 2h.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
     pub(crate) timeout: i64,
     /// Format of the output: what is left, whenever that changes, and the end.
@@ -95,7 +95,7 @@ impl Drain {
 pub(crate) struct Trace {
     /// Name of the forward.
     pub(crate) forward: String,
-    /// Pod from which a client would connect. Absent namespace: that of the forward.
+    /// Pod of the client. Without NAMESPACE: in the namespace of the forward.
     #[arg(long, value_name = "[NAMESPACE/]POD")]
     pub(crate) from: String,
     /// Name of the listener. Absent: the first one.
