@@ -8,7 +8,12 @@ mod running;
 mod sets;
 mod tunnel;
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use crds::ForwardGateway;
 use proxy_api::{Backend, Bind, Denial, Destinations, EndpointSet, Origin, Target, forms};
@@ -32,12 +37,26 @@ pub(crate) use self::{loops::local_port, sets::SetName};
 pub(crate) struct Resolved {
     pub(crate) backends: Vec<Backend>,
     pub(crate) endpoints: BTreeMap<String, EndpointSet>,
-    /// Why entries or endpoints were left out.
+    /// Why entries, or all endpoints of one, were left out.
     pub(crate) problems: Vec<Condition>,
+    /// Why some endpoints of a Service were left out.
+    pub(crate) warnings: Vec<String>,
     /// Whether a backend leads to the forward's own fleet: the claims of other forwards decide whether that is a loop.
     pub(crate) may_loop: bool,
     /// Addresses that the gateway refuses while they are those of a node of its fleet or of the API server.
     pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Resolved {
+    /// Says why endpoints of a Service were left out. A Service with other endpoints serves the forward, so that is a
+    /// warning.
+    fn leave_out(&mut self, why: String, is_all: bool) {
+        if is_all {
+            self.problems.push(Condition::unmet(Reason::AddressNotAllowed, why));
+        } else {
+            self.warnings.push(why);
+        }
+    }
 }
 
 /// A port that the forward itself listens on.
@@ -249,12 +268,15 @@ impl<'a> Scope<'a> {
         let Some(mut set) = name.endpoints(world) else {
             return not_found(format!("Service {key} has no port {port}/{transport}"));
         };
-        resolved.problems.extend(self.podless(key, &set, contacts));
         if let Some(gateway) = self.judge_of(key) {
             name.is_own = self.host.is_none();
             (name.host, name.range) = (Some(gateway.clone()), range.map(|_| listener.further));
             name.checked = contacts.checked;
-            set = name.endpoints(world).unwrap_or_default();
+            let used = name.endpoints(world).unwrap_or_default();
+            if let Some(why) = self.left_out(key, (&set, &used), gateway, contacts) {
+                resolved.leave_out(why, used.endpoints.is_empty());
+            }
+            set = used;
         }
         resolved.endpoints.insert(name.to_string(), set);
         Ok(Target::Endpoints(name.to_string()))
@@ -266,23 +288,35 @@ impl<'a> Scope<'a> {
         self.host.or_else(|| self.home.filter(|_| self.world.podless.contains_key(service)))
     }
 
-    /// Why an endpoint without a pod is refused at the ports that proxies connect to; `None` if no endpoint is.
-    fn podless(&self, service: &ObjectKey, set: &EndpointSet, contacts: Contacts) -> Option<Condition> {
-        let podless = self.world.podless.get(service)?;
-        let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
-        suspects.filter(|address| podless.contains(&address.ip())).find_map(|address| {
-            let why = match (self.host, self.home) {
-                (Some(gateway), _) if self.destinations.cidrs.is_empty() => closed(gateway),
-                (Some(_), _) | (None, Some(_)) => {
-                    let mut ports = contacts.ports(address.port());
-                    ports.find_map(|ports| self.refuses(address.ip(), &ports))?.to_string()
-                }
-                (None, None) => self.destinations.refuses_endpoint(address.ip())?.to_string(),
-            };
-            let message =
-                format!("endpoint {address} of Service {service} has no pod, so the rules for addresses apply: {why}");
-            Some(Condition::unmet(Reason::AddressNotAllowed, message))
-        })
+    /// Which endpoints of a Service may not be used, among all of them, and why; `None` if all are used. They have no
+    /// pod: those of pods are not checked.
+    fn left_out(
+        &self,
+        service: &ObjectKey,
+        (all, used): (&EndpointSet, &EndpointSet),
+        gateway: &ObjectKey,
+        contacts: Contacts,
+    ) -> Option<String> {
+        if all.endpoints.len() == used.endpoints.len() {
+            return None;
+        }
+        let addresses = |set: &EndpointSet| -> BTreeSet<SocketAddr> {
+            set.endpoints.iter().map(|endpoint| endpoint.address).collect()
+        };
+        let (all, used) = (addresses(all), addresses(used));
+        let example = all.difference(&used).next()?;
+        let why = if self.host.is_some() && self.destinations.cidrs.is_empty() {
+            closed(gateway)
+        } else {
+            let denial = contacts.ports(example.port()).find_map(|ports| self.refuses(example.ip(), &ports));
+            // Settings do not refuse it, so a node of the fleet or the API server has the address.
+            denial.unwrap_or(Denial::Cluster).to_string()
+        };
+        let (refused, all) = (all.len() - used.len(), all.len());
+        Some(format!(
+            "{refused} of {all} endpoints of Service {service} are not used, such as {example}, which has no pod, so the \
+             rules for addresses apply: {why}"
+        ))
     }
 }
 

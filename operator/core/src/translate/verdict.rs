@@ -93,8 +93,8 @@ pub enum Reason {
     BackendNotFound,
     /// ResolvedRefs=False: a Service is in another namespace, and no `ReferenceGrant` permits its use.
     RefNotPermitted,
-    /// ResolvedRefs=False: the gateway may not connect to the address of a backend, or of an endpoint without a pod; or an
-    /// agent does not list the target of a backend.
+    /// ResolvedRefs=False: the gateway may not connect to the address of a backend, or to any endpoint of a Service,
+    /// because none has a pod; or an agent does not list the target of a backend.
     AddressNotAllowed,
     /// ResolvedRefs=False: a backend is a listener of the same proxy, or leads back to the fleet of its gateway.
     BackendLoop,

@@ -1,5 +1,7 @@
 //! Forwards in a gateway of another namespace, and backends that lead back to a fleet, as the cluster changes.
 
+mod podless;
+
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crds::Protocol;
@@ -96,88 +98,6 @@ impl Followed {
         assert_eq!(*now, translate(&self.world).verdicts[&key], "as if translated from nothing");
         now.resolved_refs.reason.as_str()
     }
-}
-
-#[test]
-fn endpoints_without_a_pod_follow_the_networks_of_the_gateway_its_nodes_and_the_slices() {
-    let world = "kind: World\nservices: {shop/pg: {cluster: [{protocol: TCP, port: 1, endpoints: ['10.0.0.8:1', \
-                 '10.1.0.9:1']}]}}\npodless: {shop/pg: [10.0.0.8]}\n";
-    let text = world.to_owned() + EDGE + &forward("shop", "a", 80, "{service: {name: pg, port: 1}}");
-    let mut followed = Followed::new(&text);
-    let used = |followed: &Followed| (followed.endpoints("shop/pg:1/TCP@infra/edge"), followed.reason("shop", "a"));
-    let (pod, both) = (vec!["10.1.0.9:1".to_owned()], vec!["10.0.0.8:1".to_owned(), "10.1.0.9:1".to_owned()]);
-    assert_eq!(used(&followed), (pod.clone(), "AddressNotAllowed"));
-    followed.allow(&["10.0.0.0/24"]);
-    assert_eq!(used(&followed), (both.clone(), "ResolvedRefs"));
-    followed.reach(Reach { nodes: ips(&["10.0.0.8"]), ..Reach::default() });
-    assert_eq!(used(&followed), (pod.clone(), "ResolvedRefs"), "the address is that of a node now");
-    followed.allow(&["10.0.0.8/32"]);
-    assert_eq!(used(&followed), (both.clone(), "ResolvedRefs"), "the gateway names it");
-    followed.allow(&["192.0.2.0/24"]);
-    assert_eq!(used(&followed), (pod, "AddressNotAllowed"));
-    followed.world.podless.clear();
-    followed.update(&Changes { podless: [ObjectKey::new("shop", "pg")].into(), ..Changes::default() });
-    assert_eq!(used(&followed), (both, "ResolvedRefs"), "a pod has the address");
-}
-
-#[test]
-fn endpoints_without_a_pod_are_addresses_for_forwards_of_the_gateways_own_namespace_too() {
-    let world = "kind: World\napiServer: ['10.0.0.7:6443']\nservices: {infra/pg: {cluster: [{protocol: TCP, port: 1, \
-                 endpoints: ['10.0.0.7:6443', '10.0.0.8:1', '10.0.0.9:10250', '10.1.0.9:1']}]}}\npodless: {infra/pg: \
-                 [10.0.0.7, 10.0.0.8, 10.0.0.9]}\n";
-    let text = world.to_owned() + EDGE + &forward("infra", "a", 80, "{service: {name: pg, port: 1}}");
-    let mut followed = Followed::new(&text);
-    let used = |followed: &Followed| (followed.endpoints("infra/pg:1/TCP@infra/edge!"), followed.reason("infra", "a"));
-    let (pod, both) = (vec!["10.1.0.9:1".to_owned()], vec!["10.0.0.8:1".to_owned(), "10.1.0.9:1".to_owned()]);
-    assert_eq!(used(&followed), (both.clone(), "AddressNotAllowed"), "without networks all but special addresses");
-    followed.allow(&["192.0.2.0/24"]);
-    assert_eq!(used(&followed), (pod, "AddressNotAllowed"));
-    followed.allow(&["10.0.0.0/24"]);
-    assert_eq!(used(&followed), (both, "AddressNotAllowed"), "the port of kubelets and the API server stay refused");
-    followed.world.podless.clear();
-    followed.update(&Changes { podless: [ObjectKey::new("infra", "pg")].into(), ..Changes::default() });
-    assert_eq!(followed.reason("infra", "a"), "ResolvedRefs");
-    assert_eq!(followed.endpoints("infra/pg:1/TCP").len(), 4, "pods are used wherever they are");
-    followed.world.podless.insert(ObjectKey::new("infra", "pg"), ips(&["10.0.0.9"]));
-    followed.update(&Changes { podless: [ObjectKey::new("infra", "pg")].into(), ..Changes::default() });
-    assert_eq!(followed.endpoints("infra/pg:1/TCP@infra/edge!").len(), 3);
-}
-
-#[test]
-fn a_verdict_follows_the_endpoints_that_no_pod_backs() {
-    let world = |port: u16| {
-        format!(
-            "kind: World\nservices: {{shop/pg: {{cluster: [{{protocol: TCP, port: 1, endpoints: \
-             ['10.0.0.8:{port}']}}]}}}}\npodless: {{shop/pg: [10.0.0.8]}}\n"
-        )
-    };
-    let mut followed = Followed::new(&(world(1) + EDGE + &forward("shop", "a", 80, "{service: {name: pg, port: 1}}")));
-    followed.allow(&["10.0.0.0/24"]);
-    assert_eq!(followed.reason("shop", "a"), "ResolvedRefs");
-    for (port, reason) in [(10_250, "AddressNotAllowed"), (2, "ResolvedRefs")] {
-        followed.world.services = crate::support::world(&world(port)).services;
-        followed.update(&Changes { endpoints: [ObjectKey::new("shop", "pg")].into(), ..Changes::default() });
-        assert_eq!(followed.reason("shop", "a"), reason, "{port}");
-    }
-}
-
-#[test]
-fn endpoints_without_a_pod_are_checked_at_each_port_of_a_range() {
-    let world = "kind: World\napiServer: ['10.0.0.9:6443']\nservices: {shop/pg: {cluster: [{protocol: TCP, port: 1, \
-                 endpoints: ['10.0.0.8:1', '10.0.0.9:1']}]}}\npodless: {shop/pg: [10.0.0.8, 10.0.0.9]}\n";
-    let range = |name: &str, port: u16, to: u16| {
-        let backend = format!("{{service: {{name: pg, port: {to}}}}}");
-        forward("shop", name, port, &backend).replace("port: 8", &format!("endPort: {}, port: 8", port + 5))
-    };
-    let mut followed = Followed::new(&(world.to_owned() + EDGE + &range("a", 80, 6440) + &range("b", 8000, 10_248)));
-    followed.allow(&["10.0.0.0/24"]);
-    assert_eq!((followed.reason("shop", "a"), followed.reason("shop", "b")), ("ResolvedRefs", "AddressNotAllowed"));
-    assert_eq!(
-        followed.endpoints("shop/pg:6440/TCP+5@infra/edge"),
-        ["10.0.0.8:6440"],
-        "the other one is the API server"
-    );
-    assert!(followed.endpoints("shop/pg:10248/TCP+5@infra/edge").is_empty(), "a port of kubelets is among them");
 }
 
 // C5, T17
@@ -296,7 +216,7 @@ fn proxies_are_told_the_api_server_by_its_service_and_by_the_operators_own_envir
 #[test]
 fn addresses_that_the_operator_protects_are_refused_on_a_gateway_unless_it_names_them() {
     let text = "kind: World\nprotected: '203.0.113.0/24,2001:db8:9::/48'\nservices: {infra/api: {cluster: [{protocol: \
-                TCP, port: 1, endpoints: ['10.1.0.9:1', '203.0.113.7:1']}]}}\npodless: {infra/api: [203.0.113.7]}\n"
+                TCP, port: 1, endpoints: ['203.0.113.7:1']}]}}\npodless: {infra/api: [203.0.113.7]}\n"
         .to_owned()
         + EDGE
         + &forward("infra", "plain", 80, "{address: {host: 203.0.113.7, port: 6443}}")
@@ -314,12 +234,12 @@ fn addresses_that_the_operator_protects_are_refused_on_a_gateway_unless_it_names
         ["203.0.113.0:24", "[2001:db8:9::]:48"],
         "proxies check what names resolve to"
     );
-    assert_eq!(followed.endpoints("infra/api:1/TCP@infra/edge!"), ["10.1.0.9:1"]);
+    assert!(followed.endpoints("infra/api:1/TCP@infra/edge!").is_empty());
     followed.allow(&["203.0.112.0/23"]);
     assert_eq!(reasons(&followed), [refused, refused, refused, used, used], "a network does not name an address");
     followed.allow(&["203.0.112.0/23", "203.0.113.7/32"]);
     assert_eq!(reasons(&followed), [used; 5]);
-    assert_eq!(followed.endpoints("infra/api:1/TCP@infra/edge!").len(), 2);
+    assert_eq!(followed.endpoints("infra/api:1/TCP@infra/edge!").len(), 1);
     let why = "a node of the gateway, the API server or in the operator's protectedCIDRs";
     followed.allow(&[]);
     let verdict = followed.translator.verdict(&Origin::port_forward("infra", "plain")).expect("a verdict");

@@ -359,3 +359,28 @@ fn a_node_that_joins_or_leaves_a_fleet_concerns_the_forwards_that_name_its_addre
     assert_eq!(judged(&["10.0.0.8", "192.0.2.77"]), 0, "it stays");
     assert_eq!(judged(&["10.0.0.8"]), 1);
 }
+
+#[test]
+fn a_node_that_joins_or_leaves_a_fleet_concerns_the_forwards_of_services_with_its_address() {
+    let mut scene = Scene::in_gateway(1000, &json!({"service": {"type": "None"}}), |at| tcp(1000 + at));
+    for (at, name, address) in [(7, "db", "192.0.2.77"), (8, "other", "192.0.2.78")] {
+        let endpoint = format!("{address}:1");
+        let service = json!({"cluster": [{"protocol": "TCP", "port": 1, "endpoints": [endpoint]}]});
+        scene.world.services.insert(key(name), serde_json::from_value(service).expect("a Service"));
+        scene.world.podless.insert(key(name), BTreeSet::from([address.parse().expect("an address")]));
+        let mut forward = in_edge(at, &tcp(1000 + at));
+        let backend = json!([{"service": {"name": name, "port": 1}}]);
+        forward.spec.listeners[0].backends = serde_json::from_value(backend).expect("a backend");
+        scene.put(forward);
+    }
+    scene.all();
+    let mut judged = |nodes: &[&str]| {
+        let nodes = nodes.iter().map(|node| node.parse().expect("an address")).collect();
+        scene.world.reach.insert(key("edge"), Reach { nodes, ..Reach::default() });
+        scene.update(&Changes { reach: [key("edge")].into(), ..Changes::default() }).work.judged
+    };
+    assert_eq!(judged(&["10.0.0.9"]), 0);
+    assert_eq!(judged(&["10.0.0.9", "192.0.2.77"]), 1);
+    assert_eq!(judged(&["10.0.0.8", "192.0.2.77"]), 0, "it stays");
+    assert_eq!(judged(&["10.0.0.8"]), 1);
+}

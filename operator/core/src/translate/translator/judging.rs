@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use proxy_api::Origin;
+use proxy_api::{Origin, forms};
 
 use super::{
     forwards::Forwards,
@@ -30,7 +30,7 @@ pub(super) struct Judged {
 }
 
 /// The forwards that may be judged differently: their own spec, groups, pods, claims, Services, agents or fleet
-/// changed, or they name an address among `moved`.
+/// changed, or an address among `moved` is one that they name or that of an endpoint without a pod.
 pub(super) fn due(
     world: &World,
     changes: &Changes,
@@ -42,17 +42,26 @@ pub(super) fn due(
     let mut due = settled.forwards;
     due.extend(regrouped.forwards.iter().cloned());
     due.extend(settled.groups.iter().flat_map(|group| forwards.depending_on_claims(group)));
-    // A verdict names endpoints only if no pod backs them.
+    // A verdict names an endpoint only if no pod backs it.
     let has_podless = |service: &&ObjectKey| world.podless.contains_key(*service);
     let services = changes.services.union(&changes.podless).chain(changes.endpoints.iter().filter(has_podless));
     due.extend(services.flat_map(|service| forwards.of_service(service)).cloned());
     due.extend(changes.fronts.iter().flat_map(|gateway| forwards.of_gateway(gateway)).cloned());
     due.extend(agents::changed(world, changes).iter().flat_map(|agent| forwards.of_agent(agent)).cloned());
     due.extend(moved.iter().flat_map(|address| forwards.of_address(address)).cloned());
+    due.extend(podless_at(world, moved).flat_map(|service| forwards.of_service(service)).cloned());
     if changes.grants {
         due.extend(forwards.on_grants().cloned());
     }
     due
+}
+
+/// The Services with an endpoint without a pod at one of these addresses. No index holds these endpoints by address: it
+/// could have thousands of entries for each Service, and nodes and API servers seldom move.
+fn podless_at<'a>(world: &'a World, moved: &'a BTreeSet<IpAddr>) -> impl Iterator<Item = &'a ObjectKey> {
+    let has_moved = move |ip: &IpAddr| forms(*ip).any(|form| moved.contains(&form));
+    let services = world.podless.iter().filter(move |_| !moved.is_empty());
+    services.filter(move |(_, podless)| podless.iter().any(has_moved)).map(|(service, _)| service)
 }
 
 /// Judges these forwards.
