@@ -291,10 +291,13 @@ fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<
 
 /// The room of the process, and the connections that it turns away.
 fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), std::fmt::Error> {
-    let paused = [("Files", &process.files), ("Sessions", &process.sessions)];
-    let paused = paused.into_iter().map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
+    let rooms = [("Files", &process.files), ("Sessions", &process.sessions)];
+    let paused = rooms.map(|(reason, room)| (vec![("reason", reason)], room.paused.load(Relaxed)));
     let help = "Times that the proxy paused accepting because file descriptors or sessions were used up, by reason.";
-    family(out, ("portlane_accept_paused", help), true, paused)?;
+    family(out, ("portlane_accept_paused", help), true, paused.into_iter())?;
+    let waiting = rooms.map(|(reason, room)| (vec![("reason", reason)], u64::from(room.lacks_places())));
+    let help = "1 while the proxy has paused accepting because file descriptors or sessions are used up, by reason.";
+    family(out, ("portlane_accept_waiting", help), false, waiting.into_iter())?;
     // A door refuses a newcomer only if it can evict no connection.
     let closed = process.doors.closed().filter(|(_, reason, count)| *reason == "evicted" || *count > 0);
     let closed = closed.map(|(door, reason, count)| (vec![("door", door), ("reason", reason)], count));

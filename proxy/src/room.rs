@@ -133,6 +133,12 @@ impl Room {
         self.waiting.load(Relaxed) > 0
     }
 
+    /// Whether a taker waits for places that others have; false while the room is shut.
+    #[must_use]
+    pub fn lacks_places(&self) -> bool {
+        self.is_awaited() && !self.is_shut()
+    }
+
     /// Number of free places, also of a room that is shut.
     #[must_use]
     pub fn free(&self) -> usize {
@@ -277,8 +283,9 @@ mod tests {
         let mut waiter = pin!(room.wait(1));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(waiter.as_mut().poll(&mut cx).is_pending());
-        assert!(!room.resize(1) && room.resize(2));
+        assert!(room.lacks_places() && !room.resize(1) && room.resize(2));
         let Poll::Ready(_second) = waiter.as_mut().poll(&mut cx) else { panic!("there is room") };
+        assert!(!room.lacks_places(), "nobody waits");
         assert!(room.resize(1) && room.usage() == (2, 1));
         drop(first);
         assert!(room.take(1).is_none(), "the second is in use");
@@ -295,7 +302,7 @@ mod tests {
         assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_pending()));
         drop(held);
         assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_pending()), "free, but shut");
-        assert_eq!((room.usage(), room.free()), ((0, 3), 3));
+        assert_eq!((room.usage(), room.free(), room.lacks_places()), ((0, 3), 3, false));
         room.set_shut(false);
         assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().poll(&mut cx).is_ready()));
         assert!(room.take(1).is_some() && !room.is_shut());

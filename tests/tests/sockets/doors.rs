@@ -109,11 +109,14 @@ fn sessions_beyond_the_limit_of_the_process_wait_and_are_served_in_turn() {
     third.write_all(b"third").expect("accepted by the kernel");
     third.set_read_timeout(Some(Duration::from_millis(200))).expect("option");
     third.read(&mut [0; 5]).expect_err("the third session waits");
+    assert_eq!(count(health, "portlane_accept_waiting{reason=\"Sessions\"}"), Some(1.0));
     sessions.pop();
     third.set_read_timeout(Some(harness::PATIENCE)).expect("option");
     let mut answer = [0; 5];
     third.read_exact(&mut answer).expect("served in turn");
     assert_eq!(&answer, b"third");
+    drop((sessions, third));
+    until("nothing waits", || count(health, "portlane_accept_waiting{reason=\"Sessions\"}") == Some(0.0));
     program.wait("sessions", "process");
 }
 
