@@ -187,7 +187,11 @@
     else if (listener.backends.some((it) => it.healthy === null)) {
       mark(backends, listener.health ? `${listener.health.toLowerCase()} healthy` : "not reported", HEALTH[listener.health] ?? "soft");
     } else if (all === 0) mark(backends, "no endpoint", "bad");
-    else mark(backends, `${healthy} of ${all} healthy`, HEALTH[listener.health] ?? "good");
+    else {
+      // An agent without a connection counts as healthy in the report: the sessions that it has may resume.
+      const look = HEALTH[listener.health] ?? "good";
+      mark(backends, `${healthy} of ${all} healthy`, look === "good" && healthy < all ? "warn" : look);
+    }
     const { counts } = listener;
     say(live, count.format(counts.live));
     say(opened, rate.format(perSecond(before, counts, "opened")));
@@ -227,8 +231,9 @@
       `${counted(backend.sessions, "session")} connected`];
     if (backend.failures) parts.push(`${counted(backend.failures, "connect")} failed`);
     const endpoints = backend.listed.map((endpoint) => {
-      const look = { Healthy: "good", Unknown: "warn" }[endpoint.health] ?? "bad";
-      const words = { Healthy: "healthy", Unknown: "not checked yet", Ejected: "ejected", CheckFailed: "check fails" };
+      const look = { Healthy: "good", Unknown: "warn", NotConnected: "warn" }[endpoint.health] ?? "bad";
+      const words = { Healthy: "healthy", Unknown: "not checked yet", Ejected: "ejected", CheckFailed: "check fails",
+        NotConnected: "agent not connected" };
       const live = endpoint.live ? `, ${count.format(endpoint.live)} live` : "";
       if (endpoint.health === null) return make("li", {}, `${endpoint.address}${live}`);
       return make("li", {}, make("span", { class: look }, `${endpoint.address} ${words[endpoint.health] ?? endpoint.health}${live}`));

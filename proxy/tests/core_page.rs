@@ -12,7 +12,7 @@ use proxy::core::{
         balance::Entry,
         endpoint::{Checked, Endpoint},
     },
-    control::page::{ALL_ENDPOINTS, ENDPOINTS, Health, LISTENERS, Seen, Tally, Totals, backend, shown, state},
+    control::page::{ALL_ENDPOINTS, Backend, ENDPOINTS, Health, LISTENERS, Seen, Tally, Totals, backend, shown, state},
 };
 use proxy_api::{
     BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Outlier, Report, Revision,
@@ -97,6 +97,36 @@ fn of_many_endpoints_the_unhealthy_ones_are_listed_and_all_are_counted() {
     assert_eq!((backend.endpoints, backend.healthy, backend.listed.len()), (100, 98, ENDPOINTS));
     let first: Vec<(Health, u32)> = backend.listed.iter().take(3).map(|it| (it.health, it.live)).collect();
     assert_eq!(first, [(Health::CheckFailed, 0), (Health::Ejected, 7), (Health::Healthy, 0)]);
+}
+
+#[test]
+fn an_endpoint_behind_an_agent_without_a_connection_is_not_healthy_and_listed_after_the_unhealthy_ones() {
+    let entry = entry(4);
+    entry.endpoints[1].set_checked(Checked::Unknown);
+    entry.endpoints[2].set_detached(true);
+    entry.endpoints[3].set_checked(Checked::Down);
+    let seen = || {
+        let mut room = ALL_ENDPOINTS;
+        backend(&entry, 1, &mut room)
+    };
+    let listed = |of: &Backend| of.listed.iter().map(|it| it.health).collect::<Vec<Health>>();
+    let lost = seen();
+    assert_eq!((lost.endpoints, lost.healthy), (4, 2));
+    assert_eq!(listed(&lost), [Health::CheckFailed, Health::NotConnected, Health::Unknown, Health::Healthy]);
+    entry.endpoints[2].set_detached(false);
+    let back = seen();
+    assert_eq!((back.endpoints, back.healthy), (4, 3));
+    assert_eq!(listed(&back), [Health::CheckFailed, Health::Unknown, Health::Healthy, Health::Healthy]);
+}
+
+#[test]
+fn the_page_has_words_for_the_health_of_every_endpoint() {
+    let script = portlane_page::file("/page.js").expect("the script").content;
+    let (_, words) = script.split_once("const words = {").expect("words");
+    let (words, _) = words.split_once('}').expect("the end of the words");
+    for health in [Health::Healthy, Health::Unknown, Health::Ejected, Health::CheckFailed, Health::NotConnected] {
+        assert!(words.contains(&format!("{health:?}: \"")), "{health:?} is not in {words}");
+    }
 }
 
 #[test]

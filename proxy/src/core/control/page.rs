@@ -93,7 +93,7 @@ pub struct Backend {
     pub failures: u64,
     /// Number of endpoints.
     pub endpoints: usize,
-    /// Number of endpoints that are not unhealthy.
+    /// Number of endpoints that are not unhealthy, and whose agent has a connection if they are behind one.
     pub healthy: usize,
     /// Some of the endpoints.
     pub listed: Vec<Listed>,
@@ -121,14 +121,16 @@ pub enum Health {
     Ejected,
     /// Active checks fail.
     CheckFailed,
+    /// The agent in front of the endpoint has no connection.
+    NotConnected,
 }
 
 /// The view of a backend entry at `now` (seconds of the process clock). `room` is the number of endpoints that a state
 /// can still list; it is reduced by those that are listed.
 #[must_use]
 pub fn backend(entry: &Entry, now: u64, room: &mut usize) -> Backend {
-    let of = |fitness: Fitness| entry.endpoints.iter().filter(move |endpoint| endpoint.fitness(now) == fitness);
-    let by_need = of(Fitness::Unhealthy).chain(of(Fitness::Unknown)).chain(of(Fitness::Healthy));
+    let of = |fitness: Fitness| entry.endpoints.iter().filter(move |endpoint| endpoint.fitness_for_new(now) == fitness);
+    let by_need = [Fitness::Unhealthy, Fitness::Away, Fitness::Unknown, Fitness::Healthy].into_iter().flat_map(of);
     let listed: Vec<Listed> = by_need.take(ENDPOINTS.min(*room)).map(|endpoint| listed(endpoint, now)).collect();
     *room = room.saturating_sub(listed.len());
     Backend {
@@ -138,15 +140,15 @@ pub fn backend(entry: &Entry, now: u64, room: &mut usize) -> Backend {
         sessions: entry.stats.sessions.load(Relaxed),
         failures: entry.stats.failures.load(Relaxed),
         endpoints: entry.endpoints.len(),
-        healthy: entry.endpoints.iter().filter(|endpoint| endpoint.is_healthy(now)).count(),
+        healthy: entry.endpoints.iter().filter(|endpoint| endpoint.fitness_for_new(now) > Fitness::Away).count(),
         listed,
     }
 }
 
 fn listed(endpoint: &Endpoint, now: u64) -> Listed {
-    let health = match endpoint.fitness(now) {
-        // An endpoint is away for new sessions only, which is no question of its health.
-        Fitness::Healthy | Fitness::Away => Health::Healthy,
+    let health = match endpoint.fitness_for_new(now) {
+        Fitness::Healthy => Health::Healthy,
+        Fitness::Away => Health::NotConnected,
         Fitness::Unknown => Health::Unknown,
         Fitness::Unhealthy if endpoint.checked() == Checked::Down => Health::CheckFailed,
         Fitness::Unhealthy => Health::Ejected,
