@@ -7,6 +7,7 @@ pub mod limiter;
 pub mod local_ports;
 pub mod memory_looks;
 pub mod memory_use;
+pub mod pipe_sizes;
 pub mod reached;
 pub mod session_room;
 pub mod session_sources;
