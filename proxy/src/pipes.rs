@@ -1,7 +1,7 @@
-//! Pipes for splicing: few, large, lent only while bytes are in them.
+//! Pipes for splicing: lent only while bytes are in them, and smaller the more are lent.
 //!
 //! The system's pipe budget is per user on the whole node, so a process takes a small part of it. All workers share that
-//! part, so that the streams of one worker can use all of it. Without a pipe of full size, bytes are copied.
+//! part, so that the streams of one worker can use all of it. Without a pipe, bytes are copied.
 
 use std::{
     io,
@@ -12,20 +12,19 @@ use std::{
 };
 
 use crate::{
+    core::limits::pipe_sizes::{IdlePipes, SMALLEST, next_size},
     files::{Files, Permit},
     room::Room,
     sys::Pipe,
 };
 
-/// Size of each pipe in bytes. Smaller pipes move less with each call: splicing through 64 KiB takes half of the CPU of
-/// copying, and 40 % more than through 1 MiB (`docs/performance.md`, models of I/O).
-const PIPE_BYTES: usize = 1 << 20;
 /// Seconds without another attempt after the system has refused a pipe.
 const RETRY_AFTER: u64 = 10;
 
-/// A pipe, with its place in the budget and its two file descriptors. Boxed, because it passes from stream to stream.
+/// A pipe, with its bytes of the budget, its two file descriptors, and its place in the count. Boxed, because it passes
+/// from stream to stream.
 #[derive(Debug)]
-pub struct PooledPipe(Box<(Pipe, [Permit; 2])>);
+pub struct PooledPipe(Box<(Pipe, [Permit; 3])>);
 
 impl PooledPipe {
     /// The pipe.
@@ -38,11 +37,11 @@ impl PooledPipe {
 /// Why there is no pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPipe {
-    /// All pipes of the process are lent.
+    /// The budget of the process is lent.
     PipeLimit,
     /// The process is at its file descriptor limit.
     FileLimit,
-    /// The system has refused a pipe of full size, now or a moment ago.
+    /// The system has refused a pipe, now or a moment ago.
     Refused,
 }
 
@@ -61,13 +60,24 @@ impl NoPipe {
     }
 }
 
+/// Where a pipe comes from.
+enum Loan {
+    /// An idle pipe.
+    Idle(PooledPipe),
+    /// A pipe of this size is to be made. Its bytes of the budget are taken.
+    New(usize, Permit),
+}
+
 /// The pipes of the process.
 #[derive(Debug)]
 pub struct Pipes {
-    idle: Mutex<Vec<PooledPipe>>,
-    /// Number of idle pipes, so that streams skip the lock if none is idle.
+    idle: Mutex<IdlePipes<PooledPipe>>,
+    /// Bytes of idle pipes, so that streams skip the lock if none is idle and none can be made.
     spare: AtomicUsize,
+    /// The budget in bytes, of which a pipe has its size as long as it exists.
     room: Arc<Room>,
+    /// Counts the pipes.
+    count: Arc<Room>,
     files: Arc<Files>,
     /// No pipe is created before this time, in seconds of the process clock.
     resume_at: AtomicU64,
@@ -77,13 +87,14 @@ pub struct Pipes {
 }
 
 impl Pipes {
-    /// Allows at most `bytes` in pipes; less than one pipe of full size disables splicing.
+    /// Allows at most `bytes` in pipes; less than the smallest pipe disables splicing.
     #[must_use]
     pub fn new(bytes: usize, files: Arc<Files>) -> Self {
         Self {
             idle: Mutex::default(),
             spare: AtomicUsize::new(0),
-            room: Arc::new(Room::new(bytes / PIPE_BYTES)),
+            room: Arc::new(Room::new(bytes)),
+            count: Arc::new(Room::new(usize::MAX)),
             files,
             resume_at: AtomicU64::new(0),
             make: Pipe::new,
@@ -97,17 +108,51 @@ impl Pipes {
     /// # Errors
     /// Why there is none.
     pub fn lend(&self, now: u64) -> Result<PooledPipe, NoPipe> {
-        if let Some(pipe) = self.take_idle() {
-            return Ok(pipe);
+        let may_make = self.resume_at.load(Relaxed) <= now;
+        if self.spare.load(Relaxed) == 0 {
+            if !may_make {
+                return Err(NoPipe::Refused);
+            }
+            if self.room.free() < SMALLEST {
+                return Err(NoPipe::PipeLimit);
+            }
         }
-        if self.resume_at.load(Relaxed) > now {
-            return Err(NoPipe::Refused);
+        match self.change(|idle| self.choose(idle, may_make))? {
+            Loan::Idle(pipe) => Ok(pipe),
+            Loan::New(size, place) => {
+                self.create(size, place, now).or_else(|why| self.change(|idle| idle.take_nearest(size)).ok_or(why))
+            }
         }
-        let place = self.room.take(1).ok_or(NoPipe::PipeLimit)?;
+    }
+
+    /// Chooses an idle pipe that fits what is free of the budget, or makes room for a new one. The bytes of a new pipe are
+    /// taken under the lock of the idle ones, so that all that is taken and not idle is lent.
+    fn choose(&self, idle: &mut IdlePipes<PooledPipe>, may_make: bool) -> Result<Loan, NoPipe> {
+        let (taken, budget) = self.room.usage();
+        let size = next_size(budget, taken.saturating_sub(idle.bytes())).ok_or(NoPipe::PipeLimit)?;
+        if let Some(pipe) = idle.take_fitting(size) {
+            return Ok(Loan::Idle(pipe));
+        }
+        if !may_make {
+            return idle.take_nearest(size).map(Loan::Idle).ok_or(NoPipe::Refused);
+        }
+        loop {
+            if let Some(place) = self.room.take(size) {
+                return Ok(Loan::New(size, place));
+            }
+            // Idle pipes of other sizes have the rest of the budget: one that is too large, or several small ones.
+            drop(idle.take_nearest(size).ok_or(NoPipe::PipeLimit)?);
+        }
+    }
+
+    fn create(&self, size: usize, place: Permit, now: u64) -> Result<PooledPipe, NoPipe> {
         let files = self.files.take(2).ok_or(NoPipe::FileLimit)?;
-        match (self.make)(PIPE_BYTES) {
-            Ok(pipe) if pipe.size >= PIPE_BYTES => Ok(PooledPipe(Box::new((pipe, [place, files])))),
-            // The budget of the user is exhausted, perhaps by other processes, or the system has no pipes.
+        match (self.make)(size) {
+            Ok(pipe) if pipe.size == size => {
+                Ok(PooledPipe(Box::new((pipe, [place, files, self.count.take_anyway(1)]))))
+            }
+            // The budget of the user is exhausted, perhaps by other processes, or the system has no pipes. A pipe that is
+            // larger than asked for would exceed the budget of the process.
             Ok(_) | Err(_) => {
                 self.resume_at.store(now.saturating_add(RETRY_AFTER), Relaxed);
                 Err(NoPipe::Refused)
@@ -115,22 +160,18 @@ impl Pipes {
         }
     }
 
-    fn take_idle(&self) -> Option<PooledPipe> {
-        if self.spare.load(Relaxed) == 0 {
-            return None;
-        }
+    fn change<T>(&self, change: impl FnOnce(&mut IdlePipes<PooledPipe>) -> T) -> T {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipe = idle.pop();
-        self.spare.store(idle.len(), Relaxed);
-        pipe
+        let changed = change(&mut idle);
+        self.spare.store(idle.bytes(), Relaxed);
+        changed
     }
 
     /// Takes a pipe back. A pipe with `left` bytes in it is closed, so that they reach no other session.
     pub fn take_back(&self, pipe: PooledPipe, left: usize) {
         if left == 0 {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push(pipe);
-            self.spare.store(idle.len(), Relaxed);
+            let size = pipe.pipe().size;
+            self.change(|idle| idle.put(pipe, size));
         }
     }
 
@@ -147,7 +188,7 @@ impl Pipes {
 
     /// Counts a stream that is copied for lack of a pipe. Without splicing, no pipe is lacking.
     pub fn count_copied(&self, why: NoPipe) {
-        if self.usage().1 > 0 {
+        if self.usage().1 >= SMALLEST {
             self.copied[why as usize].fetch_add(1, Relaxed);
         }
     }
@@ -158,7 +199,13 @@ impl Pipes {
         self.copied[why as usize].load(Relaxed)
     }
 
-    /// Number of pipes, and the most there may be.
+    /// Number of pipes, lent or idle.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.usage().0
+    }
+
+    /// Size of all pipes together, lent or idle, and the most it may be.
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
         self.room.usage()
@@ -167,36 +214,89 @@ impl Pipes {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::*;
+    use std::iter;
 
-    fn pipes(count: usize) -> Pipes {
-        Pipes::new(count * PIPE_BYTES, Arc::new(Files::new(100)))
+    use super::*;
+    use crate::core::limits::pipe_sizes::LARGEST;
+
+    fn pipes(bytes: usize) -> Pipes {
+        Pipes::new(bytes, Arc::new(Files::new(100)))
+    }
+
+    fn lend_all(pipes: &Pipes) -> Vec<PooledPipe> {
+        iter::from_fn(|| pipes.lend(0).ok()).collect()
+    }
+
+    fn sizes(pipes: &[PooledPipe]) -> Vec<usize> {
+        pipes.iter().map(|pipe| pipe.pipe().size >> 10).collect()
     }
 
     // D10
     #[test]
     fn one_budget_serves_all_and_a_pipe_that_comes_back_is_lent_again() {
-        let pipes = pipes(2);
+        let pipes = pipes(2 * SMALLEST);
         let (one, _two) = (pipes.lend(0).expect("a pipe"), pipes.lend(0).expect("a pipe"));
         assert_eq!(pipes.lend(0).expect_err("none"), NoPipe::PipeLimit);
         pipes.take_back(one, 0);
-        assert_eq!((pipes.usage(), pipes.files.usage().0), ((2, 2), 4));
+        assert_eq!((pipes.usage(), pipes.count()), ((2 * SMALLEST, 2 * SMALLEST), 2));
+        assert_eq!(pipes.files.usage().0, 4);
         pipes.lend(0).expect("the idle pipe");
     }
 
     #[test]
+    fn the_less_is_left_the_smaller_is_the_next_pipe() {
+        let pipes = pipes(4 << 20);
+        let lent = lend_all(&pipes);
+        let small = iter::repeat_n(128, 7).chain(iter::repeat_n(64, 14));
+        assert_eq!(sizes(&lent), [1024, 1024, 256].into_iter().chain(small).collect::<Vec<_>>());
+        assert_eq!((pipes.usage(), pipes.count()), ((4 << 20, 4 << 20), 24));
+        assert_eq!(pipes.lend(0).expect_err("none"), NoPipe::PipeLimit);
+    }
+
+    #[test]
+    fn streams_that_borrow_in_turn_share_one_large_pipe() {
+        let pipes = pipes(4 << 20);
+        for _ in 0..8 {
+            let pipe = pipes.lend(0).expect("a pipe");
+            assert_eq!(pipe.pipe().size, LARGEST);
+            pipes.take_back(pipe, 0);
+        }
+        assert_eq!((pipes.usage().0, pipes.count()), (LARGEST, 1));
+    }
+
+    #[test]
+    fn idle_pipes_of_other_sizes_make_room() {
+        let pipes = pipes(512 << 10);
+        let mut lent = lend_all(&pipes);
+        assert_eq!(sizes(&lent), [256, 64, 64, 64, 64]);
+        // A pipe that is closed by its session is missed by nobody.
+        drop(lent.remove(0));
+        lent.extend(lend_all(&pipes));
+        assert_eq!(sizes(&lent), [64; 8]);
+        for pipe in lent.drain(..) {
+            pipes.take_back(pipe, 0);
+        }
+        lent.extend(lend_all(&pipes));
+        assert_eq!(sizes(&lent), [256, 64, 64, 64, 64], "four small ones were closed for the first");
+        pipes.take_back(lent.remove(0), 0);
+        lent.push(pipes.lend(0).expect("a pipe"));
+        assert_eq!(sizes(&lent), [64; 5], "the large one was closed for the last");
+        assert_eq!((pipes.usage().0, pipes.count(), pipes.files.usage().0), (320 << 10, 5, 10));
+    }
+
+    #[test]
     fn a_pipe_with_bytes_in_it_is_closed_and_makes_room() {
-        let pipes = pipes(1);
+        let pipes = pipes(SMALLEST);
         let pipe = pipes.lend(0).expect("a pipe");
         pipes.take_back(pipe, 1);
-        assert_eq!((pipes.usage(), pipes.files.usage().0), ((0, 1), 0));
+        assert_eq!((pipes.usage(), pipes.count(), pipes.files.usage().0), ((0, SMALLEST), 0, 0));
         pipes.lend(0).expect("another pipe");
     }
 
     // D10
     #[test]
     fn a_refusal_of_the_system_is_not_for_good() {
-        let mut pipes = Pipes { make: |_| Err(io::ErrorKind::PermissionDenied.into()), ..pipes(1) };
+        let mut pipes = Pipes { make: |_| Err(io::ErrorKind::PermissionDenied.into()), ..pipes(SMALLEST) };
         assert_eq!(pipes.lend(5).expect_err("refused"), NoPipe::Refused);
         assert_eq!(pipes.usage().0, 0);
         pipes.make = Pipe::new;
@@ -205,11 +305,35 @@ mod tests {
     }
 
     #[test]
+    fn while_the_system_refuses_pipes_idle_ones_of_any_size_are_lent() {
+        let mut pipes = pipes(512 << 10);
+        let mut lent = lend_all(&pipes);
+        drop(lent.remove(0));
+        pipes.make = |_| Err(io::ErrorKind::PermissionDenied.into());
+        // The first time, a large pipe is asked for. The second time, it is too early for that.
+        for _ in 0..2 {
+            for pipe in lent.drain(..) {
+                pipes.take_back(pipe, 0);
+            }
+            lent.extend(lend_all(&pipes));
+            assert_eq!(sizes(&lent), [64; 4]);
+            assert_eq!(pipes.lend(0).expect_err("none is idle"), NoPipe::Refused);
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_is_larger_than_asked_for_is_refused() {
+        let pipes = Pipes { make: |size| Pipe::new(2 * size), ..pipes(SMALLEST) };
+        assert_eq!(pipes.lend(0).expect_err("refused"), NoPipe::Refused);
+        assert_eq!(pipes.usage().0, 0);
+    }
+
+    #[test]
     fn without_files_there_is_no_pipe_and_streams_are_counted_by_reason() {
-        let pipes = Pipes { files: Arc::new(Files::new(1)), ..pipes(1) };
+        let pipes = Pipes { files: Arc::new(Files::new(1)), ..pipes(SMALLEST) };
         pipes.count_copied(pipes.lend(0).expect_err("no files"));
         assert_eq!(NoPipe::ALL.map(|why| pipes.copied(why)), [0, 1, 0]);
-        let off = Pipes::new(PIPE_BYTES - 1, Arc::new(Files::new(100)));
+        let off = Pipes::new(SMALLEST - 1, Arc::new(Files::new(100)));
         off.count_copied(off.lend(0).expect_err("off"));
         assert_eq!(off.copied(NoPipe::PipeLimit), 0);
     }

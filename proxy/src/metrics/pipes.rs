@@ -12,10 +12,11 @@ pub(super) fn pipes_text(out: &mut DescriptorEncoder<'_>, pipes: &Pipes) -> Resu
     let copied = NoPipe::ALL.map(|why| (vec![("reason", why.as_str())], pipes.copied(why)));
     let help = "Streams that were copied through user space because no pipe was available, by reason.";
     family(out, ("portlane_streams_copied", help), true, copied.into_iter())?;
-    let (count, limit) = pipes.usage();
+    let (bytes, limit) = pipes.usage();
     let gauges = [
-        ("portlane_pipes", "Pipes for splicing, in use or idle.", count),
-        ("portlane_pipes_limit", "Limit of pipes for splicing.", limit),
+        ("portlane_pipes", "Pipes for splicing, in use or idle.", pipes.count()),
+        ("portlane_pipe_bytes", "Size of all pipes for splicing together.", bytes),
+        ("portlane_pipe_limit_bytes", "Limit of portlane_pipe_bytes.", limit),
     ];
     for (name, help, value) in gauges {
         single(out, (name, help), false, value as u64)?;

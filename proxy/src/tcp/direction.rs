@@ -24,7 +24,7 @@ use crate::{
 
 /// Read size of a new direction, or after the sink was full.
 const SMALL_READ: usize = 16 * 1024;
-/// A read or splice of fewer bytes is not streaming.
+/// A read of fewer bytes is not streaming, nor is a splice, unless its pipe is small.
 const STREAMING: usize = 32 * 1024;
 /// Consecutive reads of at least [`STREAMING`] that count as streaming.
 const STREAM_AFTER: u8 = 3;

@@ -101,7 +101,7 @@ impl Direction {
     /// is read as soon as bytes arrive has none, however fast they come.
     fn judge_copy(&mut self, moved: usize) {
         if self.streaming {
-            self.judge_stream(moved);
+            self.judge_stream(moved, STREAMING);
         } else {
             self.streak = if moved < STREAMING { 0 } else { self.streak.saturating_add(1) };
             self.streaming = self.streak >= STREAM_AFTER;

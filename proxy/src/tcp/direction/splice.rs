@@ -10,6 +10,10 @@ use tokio::io::Interest;
 use super::{Direction, End, Moved, STREAM_AFTER, STREAMING, poll_source};
 use crate::{core::limits::limiter::Bucket, sys, worker::Worker};
 
+/// A splice streams if it fills this part of its pipe. Each buffer of a packet takes a place of the pipe, which has one
+/// for each 4 KiB. So packets of 1.5 KB fill a pipe when it holds less than half of its size.
+const STREAMING_PART: usize = 4;
+
 impl Direction {
     /// Borrows a pipe. A stream for which there is none is copied, and counted once.
     pub(super) fn borrow_pipe(&mut self, worker: &Worker) {
@@ -61,7 +65,7 @@ impl Direction {
             Ok(moved) => {
                 *left = moved;
                 self.count_spliced(worker);
-                self.judge_stream(moved);
+                self.judge_stream(moved, STREAMING.min(size / STREAMING_PART));
                 Poll::Ready(Moved::Bytes(0))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -111,9 +115,9 @@ impl Direction {
         }
     }
 
-    /// Judges whether a stream still is one, after a move of `moved` bytes.
-    pub(super) fn judge_stream(&mut self, moved: usize) {
-        self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
+    /// Judges whether a stream still is one, after a move of `moved` bytes, where a stream moves at least `least`.
+    pub(super) fn judge_stream(&mut self, moved: usize, least: usize) {
+        self.streak = if moved < least { self.streak.saturating_sub(1) } else { STREAM_AFTER };
         self.streaming = self.streak > 0;
     }
 

@@ -1,5 +1,6 @@
 //! A direction on real sockets: what streams is spliced, whichever task reads the socket, and passes urgent data.
 
+mod full_sinks;
 mod schedules;
 
 use std::{
@@ -38,10 +39,15 @@ struct Bed {
 impl Bed {
     fn streaming() -> Self {
         let process = process(&Settings::default(), None);
+        Self::on(Worker::new(0, process, &Settings::default()))
+    }
+
+    /// A further stream of a worker.
+    fn on(worker: Rc<Worker>) -> Self {
         let (client, from) = connection();
         let (server, to) = connection();
         let direction = Direction { streaming: true, streak: STREAM_AFTER, ..Direction::default() };
-        Self { worker: Worker::new(0, process, &Settings::default()), direction, client, from, to, server }
+        Self { worker, direction, client, from, to, server }
     }
 
     /// Polls the direction until it has moved so many bytes.
@@ -162,7 +168,32 @@ async fn a_direction_without_bytes_in_its_pipe_leaves_it_to_others() {
     bed.client.write_all(&bytes()).expect("room");
     bed.moves(64 << 10).await;
     assert!(bed.direction.is_streaming() && bed.direction.pipe().is_none());
-    assert_eq!(bed.worker.process.pipes.usage().0, 1, "the pipe that was lent");
+    assert_eq!(bed.worker.process.pipes.count(), 1, "the pipe that was lent");
+}
+
+#[tokio::test]
+async fn a_stream_with_a_small_pipe_need_not_fill_it() {
+    let mut bed = Bed::streaming();
+    let pipes = bed.worker.process.pipes.clone();
+    let mut lent: Vec<PooledPipe> = std::iter::from_fn(|| pipes.lend(0).ok()).collect();
+    let small = lent.pop().expect("a pipe");
+    assert_eq!(small.pipe().size, 64 << 10);
+    pipes.take_back(small, 0);
+    for _ in 0..=STREAM_AFTER {
+        bed.client.write_all(&bytes()[..20 << 10]).expect("room");
+        bed.moves(20 << 10).await;
+        assert!(bed.direction.is_streaming(), "packets of 1.5 KB would fill the pipe with 23 KB");
+    }
+    assert_eq!(pipes.spliced(), 1);
+    // Now a large pipe is lent again, and such splices are no stream.
+    for pipe in lent {
+        pipes.take_back(pipe, 0);
+    }
+    for _ in 0..STREAM_AFTER {
+        bed.client.write_all(&bytes()[..20 << 10]).expect("room");
+        bed.moves(20 << 10).await;
+    }
+    assert!(!bed.direction.is_streaming());
 }
 
 #[tokio::test]

@@ -16,14 +16,16 @@ use tokio::{runtime::Builder, task::yield_now};
 use super::*;
 
 /// Most bytes that a step writes or reads.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 /// Steps before the end.
 const STEPS: usize = 40;
+/// More pipes than the budget allows.
+const ALL_PIPES: usize = 100;
 /// Send buffer of the sink: small enough that a server that reads nothing is full within a few steps.
-const SINK: usize = 32 << 10;
+pub(super) const SINK: usize = 32 << 10;
 
 /// What clients send, from its beginning: random bytes (`xorshift`), so that lost, repeated and exchanged ones are seen.
-static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+pub(super) static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut x = 1_u32;
     let random = iter::repeat_with(|| {
         x ^= x << 13;
@@ -43,8 +45,8 @@ enum Step {
     Read(usize),
     /// The direction counts as a stream, or not.
     Stream(bool),
-    /// Pipes are there, or others have them all.
-    Pipes(bool),
+    /// Others have so many pipes, or all.
+    Others(usize),
     /// The budget has room, or none.
     Room(bool),
     /// The sweep asks the socket.
@@ -57,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..100_usize).prop_map(Step::Write),
         3 => (1..=CHUNK).prop_map(Step::Read),
         2 => any::<bool>().prop_map(Step::Stream),
-        1 => any::<bool>().prop_map(Step::Pipes),
+        2 => prop_oneof![Just(0_usize), 1..24_usize, Just(ALL_PIPES)].prop_map(Step::Others),
         1 => any::<bool>().prop_map(Step::Room),
         1 => Just(Step::Ask),
     ]
@@ -107,8 +109,13 @@ impl Passage {
                 direction.streaming = streams;
                 direction.streak = if streams { STREAM_AFTER } else { 0 };
             }
-            Step::Pipes(true) => self.lent.clear(),
-            Step::Pipes(false) => self.lent.extend(iter::from_fn(|| process.pipes.lend(0).ok())),
+            Step::Others(count) => {
+                let kept = count.min(self.lent.len());
+                for pipe in self.lent.drain(kept..) {
+                    process.pipes.take_back(pipe, 0);
+                }
+                self.lent.extend(iter::from_fn(|| process.pipes.lend(0).ok()).take(count - kept));
+            }
             Step::Room(there) => {
                 process.budget.resize(if there { Settings::default().held_bytes } else { 0 });
             }
@@ -196,7 +203,7 @@ fn reset(stream: StdStream) {
 }
 
 /// Reads to the end on a thread of its own.
-fn read_on(mut server: StdStream) -> JoinHandle<io::Result<Vec<u8>>> {
+pub(super) fn read_on(mut server: StdStream) -> JoinHandle<io::Result<Vec<u8>>> {
     server.set_nonblocking(false).expect("an option");
     server.set_read_timeout(Some(PATIENCE)).expect("an option");
     thread::spawn(move || {
