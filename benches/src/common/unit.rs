@@ -11,6 +11,7 @@ pub(crate) enum Unit {
     SecondsPerGib,
     Micros,
     Millis,
+    Seconds,
     Percent,
     Bytes,
     Mebibytes,
@@ -26,6 +27,7 @@ impl Unit {
             Self::SecondsPerGib => "s/GiB",
             Self::Micros => "µs",
             Self::Millis => "ms",
+            Self::Seconds => "s",
             Self::Percent => "%",
             Self::Bytes => "B",
             Self::Mebibytes => "MiB",
@@ -38,7 +40,7 @@ impl Unit {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::PerSecond | Self::Bytes | Self::Number => format!("{value:.0}"),
-            Self::GibPerSecond | Self::Ratio => format!("{value:.2}"),
+            Self::GibPerSecond | Self::Seconds | Self::Ratio => format!("{value:.2}"),
             Self::SecondsPerGib => format!("{value:.3}"),
             Self::Micros => format!("{:.1}", value * 1e6),
             Self::Millis => format!("{:.1}", value * 1e3),

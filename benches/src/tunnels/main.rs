@@ -1,4 +1,5 @@
-//! Tunnels compared with rathole and frp: bytes, connections, round trips, and memory of what is idle.
+//! Tunnels compared with rathole and frp: bytes, connections, round trips, and memory of what is idle; and how a herd of
+//! agents of Portlane comes back after its server was killed.
 //!
 //! Each round measures every row with every tunnel in turn, in an order that each round rotates. Agent and server have
 //! one CPU together; client and target have another one; all are in a network namespace of the bench's own. Portlane is
@@ -14,6 +15,7 @@ mod bytes;
 mod cache;
 #[path = "../common/cpu.rs"]
 mod cpu;
+mod herd;
 #[path = "../common/host.rs"]
 mod host;
 mod kind;
@@ -84,6 +86,9 @@ struct Args {
     /// Seconds of one measurement.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
     seconds: u16,
+    /// Number of agents of the herd. A server admits at most 1,024.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    agents: u16,
     /// The CPU of agent and server, and the CPU of client and target.
     #[arg(long, default_value = "0,1", value_name = "TUNNEL,LOAD")]
     cpus: Cpus,
@@ -132,20 +137,26 @@ fn enter() -> Result<(), String> {
 fn measure(args: &Args, portlane: &Path) -> Result<(), String> {
     namespace::prepare()?;
     args.cpus.check()?;
+    let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| args.rows.is_empty() || args.rows.contains(row)).collect();
+    if rows.contains(&Row::Herd) {
+        herd::raise_file_limit(args.agents)?;
+    }
     let programs = Programs { portlane: portlane.to_owned(), rathole: args.rathole.clone(), frp: args.frp.clone() };
     let absent: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !programs.has(*kind)).collect();
     let (version, size) = (env!("CARGO_PKG_VERSION"), host::size(portlane));
     println!("{}; portlane {version}, static, {size}; rathole {RATHOLE}; frp {FRP}\n", host::facts());
     args.cpus.pin_load();
     let length = Duration::from_secs(args.seconds.into());
-    let bench = Bench { programs, servers: Servers::start(), cpus: args.cpus, length };
-    let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| args.rows.is_empty() || args.rows.contains(row)).collect();
+    let bench = Bench { programs, servers: Servers::start(), cpus: args.cpus, length, agents: args.agents };
     let results = rounds(&bench, &rows, &absent, args.rounds.into());
     println!(
         "Medians of {} rounds of {} s, the least and the most in brackets; agent and server on CPU {}, client and target on \
          CPU {}; congestion control reno.\n",
         args.rounds, args.seconds, args.cpus.forwarder, args.cpus.load
     );
+    if rows.contains(&Row::Herd) {
+        println!("The herd has {} agents, all on CPU {}.\n", args.agents, args.cpus.load);
+    }
     println!("{}", results.table(&rows, &absent));
     for line in results.failures(args.rounds.into()) {
         println!("\n{line}");

@@ -5,6 +5,10 @@ use clap::ValueEnum;
 use crate::{kind::Kind, unit::Unit};
 
 const KIB: f64 = 1024.0;
+/// Seconds within which all agents of a herd are back.
+const BACK: f64 = 10.0;
+/// Handshakes of a herd in one second: the rate of the server, whose two lanes begin with one handshake each (ADR 0083).
+const HANDSHAKES: f64 = 202.0;
 
 /// A load, or a state in which memory is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -33,6 +37,9 @@ pub(crate) enum Row {
     /// Memory of a stream without traffic.
     #[value(name = "idle-stream")]
     Stream,
+    /// Agents that come back after their server was killed.
+    #[value(name = "herd")]
+    Herd,
 }
 
 /// A measured quantity of a row.
@@ -54,6 +61,19 @@ pub(crate) enum Quantity {
     Server,
     /// Private memory of the agent.
     Agent,
+    /// Time until this share of the agents has a carrier again.
+    HalfBack,
+    /// 99 %.
+    MostBack,
+    AllBack,
+    /// The most handshakes in any one second.
+    Handshakes,
+    /// The most new connections in any one second, of which the server closes some at once.
+    Dialled,
+    /// The share of the time in which the server had its CPU.
+    ServerBusy,
+    /// The most private memory of the server.
+    Peak,
 }
 
 /// A goal of Portlane.
@@ -66,8 +86,17 @@ pub(crate) enum Goal {
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Up1, Self::Up8, Self::Down1, Self::Down8, Self::Connections, Self::Calls, Self::Carrier, Self::Stream];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Up1,
+        Self::Up8,
+        Self::Down1,
+        Self::Down8,
+        Self::Connections,
+        Self::Calls,
+        Self::Carrier,
+        Self::Stream,
+        Self::Herd,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -79,6 +108,7 @@ impl Row {
             Self::Calls => "round trips of 64 B on 64 connections",
             Self::Carrier => "idle agent",
             Self::Stream => "idle stream",
+            Self::Herd => "herd",
         }
     }
 
@@ -88,17 +118,26 @@ impl Row {
 
     /// Whether the row says something about this tunnel.
     pub(crate) fn suits(self, kind: Kind) -> bool {
-        kind != Kind::NoTunnel || !matches!(self, Self::Carrier | Self::Stream)
+        match self {
+            Self::Carrier | Self::Stream => kind != Kind::NoTunnel,
+            // The agents of the others cannot run within the bench.
+            Self::Herd => kind == Kind::Portlane,
+            _ => true,
+        }
     }
 
     pub(crate) fn quantities(self) -> &'static [Quantity] {
-        use Quantity::{Agent, Busy, Cpu, Lost, P50, P99, Rate, Server, Sum};
+        use Quantity::{
+            Agent, AllBack, Busy, Cpu, Dialled, HalfBack, Handshakes, Lost, MostBack, P50, P99, Peak, Rate, Server,
+            ServerBusy, Sum,
+        };
         match self {
             Self::Up1 | Self::Up8 | Self::Down1 | Self::Down8 => &[Rate, Cpu, Sum, Busy],
             Self::Connections => &[Rate, Cpu, Sum, Busy, Lost],
             Self::Calls => &[Rate, Cpu, Sum, Busy, P50, P99],
             Self::Carrier => &[Server],
             Self::Stream => &[Server, Agent],
+            Self::Herd => &[HalfBack, MostBack, AllBack, Handshakes, Dialled, ServerBusy, Peak],
         }
     }
 
@@ -109,6 +148,8 @@ impl Row {
             (_, Quantity::Rate) => Some(Goal::OfRathole(1.0)),
             (Self::Carrier, Quantity::Server) => Some(Goal::Most(24.0 * KIB)),
             (Self::Stream, Quantity::Server | Quantity::Agent) => Some(Goal::Most(2.0 * KIB)),
+            (_, Quantity::AllBack) => Some(Goal::Most(BACK)),
+            (_, Quantity::Handshakes) => Some(Goal::Most(HANDSHAKES)),
             _ => None,
         }
     }
@@ -116,11 +157,13 @@ impl Row {
     pub(crate) fn unit(self, quantity: Quantity) -> Unit {
         match quantity {
             Quantity::Rate if self.is_bulk() => Unit::GibPerSecond,
-            Quantity::Rate => Unit::PerSecond,
+            Quantity::Rate | Quantity::Handshakes | Quantity::Dialled => Unit::PerSecond,
             Quantity::Cpu | Quantity::Sum if self.is_bulk() => Unit::SecondsPerGib,
             Quantity::Cpu | Quantity::Sum | Quantity::P50 | Quantity::P99 => Unit::Micros,
-            Quantity::Busy | Quantity::Lost => Unit::Percent,
+            Quantity::Busy | Quantity::Lost | Quantity::ServerBusy => Unit::Percent,
             Quantity::Server | Quantity::Agent => Unit::Bytes,
+            Quantity::HalfBack | Quantity::MostBack | Quantity::AllBack => Unit::Seconds,
+            Quantity::Peak => Unit::Mebibytes,
         }
     }
 }
@@ -137,6 +180,13 @@ impl Quantity {
             Self::Lost => "failed",
             Self::Server => "RssAnon of the server",
             Self::Agent => "RssAnon of the agent",
+            Self::HalfBack => "half of the agents are back",
+            Self::MostBack => "99 % of the agents are back",
+            Self::AllBack => "all agents are back",
+            Self::Handshakes => "most handshakes",
+            Self::Dialled => "most connections",
+            Self::ServerBusy => "server busy",
+            Self::Peak => "most RssAnon of the server",
         }
     }
 }

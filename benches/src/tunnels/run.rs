@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    herd,
     kind::Kind,
     load::{Bulk, Calls, Connections, Done, Load},
     measure::{Meter, Usage, percentile},
@@ -26,6 +27,8 @@ pub(crate) struct Bench {
     pub(crate) cpus: Cpus,
     /// Time of one measurement, after a tenth of it as a warm-up.
     pub(crate) length: Duration,
+    /// Agents of a herd.
+    pub(crate) agents: u16,
 }
 
 impl Bench {
@@ -34,6 +37,11 @@ impl Bench {
     /// # Panics
     /// The tunnel failed.
     pub(crate) fn measure(&self, kind: Kind, row: Row) -> Vec<(Quantity, f64)> {
+        if row == Row::Herd {
+            let further = self.agents.saturating_sub(1);
+            let mut subject = Subject::serve(kind, &self.programs, &self.servers, self.cpus, further);
+            return herd::measure(&mut subject, self.agents);
+        }
         let further = if row == Row::Carrier { memory::AGENTS } else { 0 };
         let mut subject = Subject::start(kind, &self.programs, &self.servers, self.cpus, further);
         match row {
@@ -64,7 +72,7 @@ fn load(row: Row, ports: Ports) -> Box<dyn Load> {
         Row::Down8 => Box::new(Bulk::new(ports.both, 8, EventFlags::IN)),
         Row::Connections => Box::new(Connections::new(ports.echo)),
         Row::Calls => Box::new(Calls::new(ports.echo, CALLS, 0)),
-        Row::Carrier | Row::Stream => panic!("{} has no operations", row.title()),
+        Row::Carrier | Row::Stream | Row::Herd => panic!("{} has no operations", row.title()),
     }
 }
 
@@ -82,7 +90,8 @@ fn figures(row: Row, mut done: Done, usage: Usage) -> Vec<(Quantity, f64)> {
         Quantity::P50 => Some(p50),
         Quantity::P99 => Some(p99),
         Quantity::Lost => Some(done.lost as f64 / (done.operations + done.lost) as f64),
-        Quantity::Server | Quantity::Agent => None,
+        // Quantities of rows without operations.
+        _ => None,
     };
     row.quantities().iter().filter_map(|quantity| Some((*quantity, value(*quantity)?))).collect()
 }

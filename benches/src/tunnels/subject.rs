@@ -79,6 +79,15 @@ impl Place {
     }
 }
 
+/// The files of an agent that runs within the bench.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    /// The file with its join string.
+    pub(crate) join: PathBuf,
+    /// The folder for its key and its certificate.
+    pub(crate) folder: PathBuf,
+}
+
 /// A running tunnel: a server and its agents.
 pub(crate) struct Subject {
     kind: Kind,
@@ -97,6 +106,24 @@ impl Subject {
     /// # Panics
     /// A program is not installed, or does not forward in time.
     pub(crate) fn start(kind: Kind, programs: &Programs, servers: &Servers, cpus: Cpus, further: u16) -> Self {
+        let mut subject = Self::serve(kind, programs, servers, cpus, further);
+        if kind == Kind::NoTunnel {
+            return subject;
+        }
+        subject.add_agent(0);
+        subject.until("the agent is connected", Self::has_agent);
+        subject.until("the tunnel forwards", |it| {
+            connect(it.ports.echo).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok()
+        });
+        subject.processes.forwarder = subject.server.iter().chain(&subject.agents).map(Process::id).collect();
+        subject
+    }
+
+    /// Starts a server without agents, and waits until they can connect.
+    ///
+    /// # Panics
+    /// A program is not installed, or does not listen in time.
+    pub(crate) fn serve(kind: Kind, programs: &Programs, servers: &Servers, cpus: Cpus, further: u16) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let ports = Ports::fresh();
         let place = Place { programs: programs.clone(), ports, folder, further };
@@ -106,15 +133,25 @@ impl Subject {
             subject.ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, ..ports };
             return subject;
         }
-        subject.server = Some(subject.spawn(subject.server_command()));
+        subject.start_server();
         subject.until("the server listens", Self::takes_agents);
-        subject.add_agent(0);
-        subject.until("the agent is connected", Self::has_agent);
-        subject.until("the tunnel forwards", |it| {
-            connect(it.ports.echo).and_then(|mut stream| round_trip(&mut stream, b"x")).is_ok()
-        });
-        subject.processes.forwarder = subject.server.iter().chain(&subject.agents).map(Process::id).collect();
         subject
+    }
+
+    /// Starts the server, for the first time or again, with the same ports and files.
+    pub(crate) fn start_server(&mut self) {
+        self.server = Some(self.spawn(self.server_command()));
+    }
+
+    /// Kills the server. Its sockets are closed once this returns.
+    pub(crate) fn kill_server(&mut self) {
+        self.server = None;
+    }
+
+    /// The files of an agent of Portlane that runs within the bench.
+    pub(crate) fn home(&self, at: u16) -> Home {
+        let folder = self.place.folder();
+        Home { join: portlane::join(folder, at), folder: portlane::data(folder, at) }
     }
 
     /// Starts a process on the CPU of agent and server.
@@ -143,7 +180,7 @@ impl Subject {
     }
 
     /// Waits until this holds, while all processes run.
-    fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let name = self.kind.name();
         until(&format!("{name}: {what}"), || {
             let mut processes = self.server.iter_mut().chain(&mut self.agents);

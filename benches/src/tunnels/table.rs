@@ -77,7 +77,7 @@ impl Results {
         let mut line = format!("\n| {}: {}, {} |", row.title(), quantity.name(), unit.name());
         for kind in Kind::ALL {
             let shown = self.spread(cell(kind)).map(|spread| spread.show(unit));
-            let missing = if absent.contains(&kind) { "not to be had" } else { "" };
+            let missing = if absent.contains(&kind) && row.suits(kind) { "not to be had" } else { "" };
             line += &format!(" {} |", shown.as_deref().unwrap_or(missing));
         }
         let both = self.median(cell(Kind::Portlane)).zip(self.median(cell(MEASURE)));
@@ -134,6 +134,15 @@ mod tests {
         let results = scene(Row::Carrier, Quantity::Server, &[9.0, 24_577.0, 99_999.0], None);
         assert_eq!(results.verdict(Row::Carrier, Quantity::Server), Some(("≤ 24576 B".to_owned(), Some(false))));
         assert_eq!(results.verdict(Row::Stream, Quantity::Agent), Some(("≤ 2048 B".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_herd_is_held_against_numbers_and_has_no_peers() {
+        let table = scene(Row::Herd, Quantity::AllBack, &[10.0], None).table(&[Row::Herd], &[MEASURE]);
+        let line = table.lines().find(|line| line.contains("all agents")).expect("a line").to_owned();
+        assert_eq!(line, "| herd: all agents are back, s | 10.00 |  |  |  |  |  |  | ≤ 10.00 s | met |");
+        let verdict = scene(Row::Herd, Quantity::Handshakes, &[203.0], None).verdict(Row::Herd, Quantity::Handshakes);
+        assert_eq!(verdict, Some(("≤ 202 per second".to_owned(), Some(false))));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Portlane: two `ForwardAgent`s, as one may have 64 instances, and a `PortForward` through the first.
+//! Portlane: a `ForwardAgent` for every 64 instances, the most that one may have, and a `PortForward` through the first.
 
 use std::{
     fmt::Write as _,
@@ -20,14 +20,19 @@ fn name(at: u16) -> String {
 }
 
 /// The file with the join string for an instance.
-fn join(folder: &Path, at: u16) -> PathBuf {
+pub(super) fn join(folder: &Path, at: u16) -> PathBuf {
     folder.join("server/tunnels/join").join(format!("default.{}", name(at)))
+}
+
+/// The folder of an instance.
+pub(super) fn data(folder: &Path, at: u16) -> PathBuf {
+    folder.join(format!("agent{at}"))
 }
 
 /// Whether the join strings of all instances are there.
 pub(super) fn can_join(place: &Place) -> bool {
     let is_there = |at| fs::read_to_string(join(place.folder(), at)).is_ok_and(|text| text.starts_with(JOIN));
-    is_there(0) && is_there(place.further)
+    (0..=place.further).step_by(INSTANCES.into()).all(is_there)
 }
 
 fn manifests(place: &Place) -> String {
@@ -67,7 +72,7 @@ pub(super) fn server(place: &Place) -> Command {
 pub(super) fn agent(place: &Place, at: u16) -> Command {
     let mut command = plain(&place.programs.portlane);
     command.args(["agent", "--log", "json", "--name", &format!("i{at}")]);
-    command.arg("--data").arg(place.folder().join(format!("agent{at}")));
+    command.arg("--data").arg(data(place.folder(), at));
     command.arg("--join-file").arg(join(place.folder(), at));
     if at == 0 {
         command.args(["--health-address", &local(place.ports.agent_health)]);
