@@ -25,6 +25,12 @@ impl MemoryUse {
         self.used < part(self.limit, ENOUGH_BELOW)
     }
 
+    /// Bytes to free until there is memory for more sessions, even right after a shortage.
+    #[must_use]
+    pub const fn excess(self) -> u64 {
+        self.used.saturating_add(1).saturating_sub(part(self.limit, ENOUGH_BELOW))
+    }
+
     /// Whether there is no memory for more sessions. `was_short`: the answer before; `sessions`: those in use, in any
     /// unit. Without sessions, none can end and give memory back, so one that begins is better than waiting for ever.
     #[must_use]
@@ -65,6 +71,16 @@ mod tests {
     fn memory_that_is_enough_ends_every_shortage() {
         for used in [0, 399, 400, 449, 450, 600] {
             assert_eq!(memory(used).is_enough(), !memory(used).is_short(true, 1), "{used} MiB");
+        }
+    }
+
+    #[test]
+    fn without_its_excess_memory_is_enough() {
+        assert_eq!(memory(450).excess(), 50 * MIB + 1);
+        for used in [0, 399, 400, 401, 600] {
+            let of = memory(used);
+            let freed = MemoryUse { used: of.used - of.excess(), ..of };
+            assert!(freed.is_enough() && (of.excess() == 0) == of.is_enough(), "{used} MiB");
         }
     }
 
