@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::ask::Ask;
 use crate::{
+    core::limits::relief::Held,
     net::OsSocket,
     route::Route,
     udp::SocketId,
-    worker::{Accepted, Ending, Load},
+    worker::{Accepted, Ending, Load, SessionAt},
 };
 
 /// Capacity of a worker's command queue.
@@ -43,6 +44,10 @@ pub enum Command {
         /// Channel for the answer.
         reply: oneshot::Sender<LiveSessions>,
     },
+    /// Tell what each connected session holds in memory.
+    Weigh(oneshot::Sender<Vec<Held<SessionAt>>>),
+    /// Reset these sessions, because memory is short.
+    Reset(Vec<SessionAt>),
     /// A command for the thread of durable listeners only.
     Keep(Ask),
     /// Refuse new sessions and end the remaining ones at the deadline.

@@ -197,7 +197,12 @@ impl Thread {
             }
             Command::Keep(Ask::Run(listeners)) => self.follow(&listeners).await,
             // These commands are about sessions, which belong to workers.
-            Command::Adopt(_) | Command::End(_) | Command::Inspect { .. } | Command::Drain { .. } => {}
+            Command::Adopt(_)
+            | Command::End(_)
+            | Command::Inspect { .. }
+            | Command::Weigh(_)
+            | Command::Reset(_)
+            | Command::Drain { .. } => {}
         }
     }
 

@@ -23,6 +23,7 @@ mod no_ports;
 mod notices;
 mod open_socket;
 mod reached;
+mod relief;
 mod reporter;
 mod shortages;
 mod sockets;
@@ -47,7 +48,7 @@ use tokio::{
 
 use self::{
     checks::Checks, foreign_ports::ForeignPorts, listeners::Listeners, logs::NoLogs, looks::Looks, names::Names,
-    reporter::Reporter, shortages::Shortages, sockets::Sockets,
+    relief::Relief, reporter::Reporter, shortages::Shortages, sockets::Sockets,
 };
 use crate::{
     agents::{AgentNews, ForTunnels},
@@ -133,6 +134,7 @@ pub struct Supervisor {
     waits_for_sessions: Waits,
     memory_looks: MemoryLooks,
     shortages: Shortages,
+    relief: Relief,
 }
 
 impl Supervisor {
@@ -182,6 +184,7 @@ impl Supervisor {
             waits_for_sessions: Waits::default(),
             memory_looks,
             shortages: Shortages::new(memory::group()),
+            relief: Relief::default(),
         }
     }
 

@@ -119,6 +119,13 @@ pub fn dropped(socket: &impl AsFd) -> Option<u32> {
     imp::dropped(socket)
 }
 
+/// Bytes in the buffers of a socket, with what the system needs around them: as they count towards the memory of a
+/// control group. 0 if the system does not tell.
+#[must_use]
+pub fn buffered(socket: &impl AsFd) -> u64 {
+    imp::buffered(socket)
+}
+
 /// Makes a connected UDP socket report every ICMP error. Without, the system reports none of a host or network that is
 /// unreachable. Each error then also waits in a queue of the socket, until [`drop_errors`].
 pub fn report_errors(socket: &impl AsFd) {
@@ -183,8 +190,12 @@ mod imp {
 
     /// Option of `linux/socket.h` that reads the memory counters of a socket, which libc lacks on some targets.
     const SO_MEMINFO: libc::c_int = 55;
-    /// Number of the counters, and the position of the one of drops (`linux/sock_diag.h`).
+    /// Number of the counters, and their positions (`linux/sock_diag.h`): memory of what is received, of what is on its way
+    /// to a device or to the receiver, of what is to be sent or acknowledged; and drops.
     const COUNTERS: usize = 9;
+    const RECEIVED: usize = 0;
+    const ON_ITS_WAY: usize = 2;
+    const TO_SEND: usize = 5;
     const DROPS: usize = 8;
     /// Errors that are taken from the queue of a socket at a time. The system reports those that remain again.
     const ERRORS_AT_ONCE: usize = 64;
@@ -230,6 +241,17 @@ mod imp {
     }
 
     pub(super) fn dropped(socket: &impl AsFd) -> Option<u32> {
+        counters(socket).map(|counters| counters[DROPS])
+    }
+
+    pub(super) fn buffered(socket: &impl AsFd) -> u64 {
+        let Some(counters) = counters(socket) else { return 0 };
+        // What TCP has on its way shares the memory of what it keeps until that is acknowledged.
+        u64::from(counters[RECEIVED]) + u64::from(counters[ON_ITS_WAY].max(counters[TO_SEND]))
+    }
+
+    /// The memory counters of a socket. `None` if the system does not have them all.
+    fn counters(socket: &impl AsFd) -> Option<[u32; COUNTERS]> {
         let mut counters = [0_u32; COUNTERS];
         let mut length = libc::socklen_t::try_from(size_of_val(&counters)).unwrap_or(0);
         // SAFETY: the descriptor is open while `socket` is borrowed; the system writes at most `length` bytes.
@@ -244,7 +266,7 @@ mod imp {
         };
         // An old system has fewer counters.
         let is_told = result == 0 && usize::try_from(length).is_ok_and(|length| length == size_of_val(&counters));
-        is_told.then_some(counters[DROPS])
+        is_told.then_some(counters)
     }
 
     pub(super) fn report_errors(socket: &impl AsFd) {

@@ -5,6 +5,7 @@ mod gather;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::{
     cell::RefCell,
@@ -164,6 +165,10 @@ impl Thread {
                 Command::Inspect { selection, reply } => {
                     tokio::task::spawn_local(sweep::inspect(self.clone(), selection, reply));
                 }
+                Command::Weigh(reply) => {
+                    tokio::task::spawn_local(weigh::weigh(self.clone(), reply));
+                }
+                Command::Reset(sessions) => weigh::reset(&self.worker, &sessions),
                 Command::Drain { millis } => {
                     self.worker.draining.set(true);
                     self.worker.process.agents.drain();

@@ -13,6 +13,8 @@ use std::{
     },
 };
 
+use foldhash::HashMap;
+use proxy_api::SessionId;
 use slab::Slab;
 
 use self::{session::Session, turns::StreamTurns};
@@ -20,7 +22,7 @@ use crate::route::Route;
 use crate::{
     core::{
         changes::diff::Which,
-        limits::budget::Reserve,
+        limits::{budget::Reserve, relief::Held},
         sessions::{end::EndReason, session_ids::WorkerIds},
         udp::trains::Datagram,
         workers::rounds::Occupied,
@@ -102,6 +104,15 @@ pub struct Ending {
     pub over_millis: u64,
 }
 
+/// A session in the table of a worker. Its place may have another session by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionAt {
+    /// Place in the table.
+    pub place: usize,
+    /// Identity of the session.
+    pub id: SessionId,
+}
+
 /// State shared by the tasks of one worker thread.
 pub struct Worker {
     /// State shared with other threads.
@@ -128,6 +139,8 @@ pub struct Worker {
     pub greeting: Cell<usize>,
     /// Which slices of sessions and flows the sweep must visit.
     pub occupied: Rc<Occupied>,
+    /// What sessions hold, by their place in the table, while the worker weighs them.
+    pub weighed: RefCell<Option<HashMap<usize, Held<SessionId>>>>,
     /// Set at shutdown: no new sessions.
     pub draining: Cell<bool>,
     chance: Cell<u64>,
@@ -150,6 +163,7 @@ impl Worker {
             turns: StreamTurns::default(),
             greeting: Cell::new(0),
             occupied: Rc::default(),
+            weighed: RefCell::default(),
             draining: Cell::new(false),
             chance: Cell::new(seed | 1),
             process,

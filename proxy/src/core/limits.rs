@@ -9,6 +9,7 @@ pub mod memory_looks;
 pub mod memory_use;
 pub mod pipe_sizes;
 pub mod reached;
+pub mod relief;
 pub mod session_room;
 pub mod session_sources;
 pub mod share;

@@ -47,7 +47,7 @@ impl Supervisor {
         let waits = lacks_files.then(|| waits::no_files(files.usage()));
         let more = lacks_memory.then(|| waits::no_sessions(sessions.usage()));
         notices::write(&self.process.log, waits.into_iter().chain(more));
-        self.look_at_memory(now);
+        self.look_at_memory(now).await;
         self.reporter.rest();
         self.count_no_ports(now);
         let delivered = self.deliveries.observe(&self.listeners.deliveries());
@@ -60,8 +60,9 @@ impl Supervisor {
         }
     }
 
-    /// Checks for a changed memory limit and for a shortage of memory, at `now` (seconds of the process clock).
-    fn look_at_memory(&mut self, now: u64) {
+    /// Checks for a changed memory limit and for a shortage of memory, at `now` (seconds of the process clock), and has
+    /// sessions reset against a shortage.
+    async fn look_at_memory(&mut self, now: u64) {
         if self.memory_looks.take_due(now) {
             if let Some(resized) = memory_limit::follow(&self.process) {
                 notices::write(&self.process.log, [resized]);
@@ -70,6 +71,8 @@ impl Supervisor {
             self.shortages.follow(memory::group());
         }
         notices::write(&self.process.log, self.shortages.look(&self.process, now));
+        let reset = self.relief.look(self.shortages.memory(), &self.workers.handles, now).await;
+        notices::write(&self.process.log, reset);
     }
 
     /// Checks the next listeners of the round, or the next sockets: whether they are hot, or have connections that

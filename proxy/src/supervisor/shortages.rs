@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Shortages {
     /// Where memory is counted; absent if nothing limits it.
     group: Option<Group>,
+    /// The memory at the last look, if it was short.
+    memory: Option<MemoryUse>,
     /// Number of shortages.
     count: u64,
     /// The last notice of one.
@@ -32,7 +34,7 @@ pub(super) struct Shortages {
 impl Shortages {
     /// Begins with the control group that limits the process, if that can be read.
     pub(super) fn new(group: io::Result<Option<Group>>) -> Self {
-        Self { group: group.ok().flatten(), count: 0, waits: Waits::default(), is_told: false }
+        Self { group: group.ok().flatten(), memory: None, count: 0, waits: Waits::default(), is_told: false }
     }
 
     /// Follows the control group that limits the process now. If that cannot be read, the last one stays.
@@ -42,6 +44,11 @@ impl Shortages {
         }
     }
 
+    /// The memory at the last look, if it was short.
+    pub(super) const fn memory(&self) -> Option<MemoryUse> {
+        self.memory
+    }
+
     /// Begins or ends a shortage at `now` (seconds of the process clock). Returns a notice if one is due. Memory that
     /// cannot be read is not short: a proxy that accepts no session is useless.
     pub(super) fn look(&mut self, process: &Process, now: u64) -> Option<Notice> {
@@ -49,6 +56,7 @@ impl Shortages {
         let memory = self.group.as_ref().and_then(|group| group.memory().ok());
         let short = memory.filter(|memory| memory.is_short(was_short, places));
         process.set_short_of_memory(short.is_some());
+        self.memory = short;
         let Some(memory) = short else {
             return mem::take(&mut self.is_told).then(ended);
         };

@@ -41,6 +41,10 @@ pub(super) fn dropped(_socket: &impl AsFd) -> Option<u32> {
     None
 }
 
+pub(super) fn buffered(_socket: &impl AsFd) -> u64 {
+    0
+}
+
 pub(super) fn report_errors(_socket: &impl AsFd) {}
 
 pub(super) fn drop_errors(_socket: &impl AsFd) {}

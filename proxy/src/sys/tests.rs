@@ -39,6 +39,31 @@ fn unacknowledged_counts_what_the_peer_has_not_taken_and_falls_to_zero() {
 }
 
 #[test]
+fn what_a_socket_buffers_counts_with_what_the_system_needs_around_it_until_it_is_read() {
+    let (mut client, mut server) = pair();
+    server.set_nonblocking(false).expect("blocking");
+    server.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("option");
+    assert_eq!(buffered(&client) + buffered(&server), 0);
+    client.set_nonblocking(true).expect("nonblocking");
+    let mut written = 0;
+    while let Ok(n) = client.write(&[7; 65536]) {
+        written += n;
+    }
+    let held = buffered(&client) + buffered(&server);
+    assert!(held >= written as u64 && buffered(&server) > 0, "{held} bytes for {written}");
+    let mut sink = vec![0; 65536];
+    let mut read = 0;
+    while read < written {
+        read += server.read(&mut sink).expect("read");
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while buffered(&client) + buffered(&server) > 0 {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn bytes_pass_through_a_pipe() {
     let (mut client, server) = pair();
     let (mut far, near) = pair();
@@ -99,7 +124,7 @@ fn a_socket_tells_local_addresses_and_has_no_option_that_costs_the_node() {
 #[test]
 fn what_the_system_does_not_tell_is_no_number() {
     let file = std::fs::File::open("/dev/null").expect("open");
-    assert_eq!(dropped(&file), None);
+    assert_eq!((dropped(&file), buffered(&file)), (None, 0));
 }
 
 #[test]

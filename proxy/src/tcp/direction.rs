@@ -124,6 +124,13 @@ impl Direction {
         self.blocked || self.kept.is_some() || self.is_pipe_filled()
     }
 
+    /// Bytes that wait here for the sink, kept or in a pipe.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes.len());
+        (kept + self.pipe().map_or(0, |(_, left)| *left)) as u64
+    }
+
     fn pipe(&self) -> Option<&(PooledPipe, usize)> {
         self.streamed.as_ref()?.pipe.as_ref()
     }

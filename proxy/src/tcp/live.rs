@@ -6,7 +6,7 @@ use proxy_api::AccessLogMode;
 
 use super::direction::End;
 use crate::{
-    core::sessions::end::EndReason,
+    core::{limits::relief::Held, sessions::end::EndReason},
     files::Permit,
     log::Event,
     process::{Permits, Process},
@@ -44,6 +44,15 @@ impl Live {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.entry.session
+    }
+
+    /// Notes what the session holds, in bytes, while the worker weighs its sessions.
+    pub fn weigh(&self, bytes: impl FnOnce() -> u64) {
+        let (worker, session) = (&self.entry.worker, &self.entry.session);
+        if let Some(weighed) = &mut *worker.weighed.borrow_mut() {
+            let held = Held { session: session.id, client: session.client().ip(), bytes: bytes() };
+            weighed.insert(self.entry.key, held);
+        }
     }
 
     /// Records why the session has ended. The connection of a session that ended by itself is closed, and that of one

@@ -94,6 +94,10 @@ impl Relay<'_> {
         watch_for_errors(cx, &mut self.down, (server, 1), &mut self.rare);
         if is_asked {
             self.calm_down();
+            live.weigh(|| {
+                let sockets = sys::buffered(&client.stream) + sys::buffered(&server.stream);
+                sockets + self.up.held() + self.down.held()
+            });
         }
         let over = decide(cx, worker, session, (&self.up, client), (&self.down, server), |cx| {
             self.rare.get_or_insert_default().stall.poll(cx, worker, session, progress)

@@ -75,6 +75,8 @@ pub enum EndReason {
     TenantLimit,
     /// The source of the client has as many sessions of the process as it may for what is free: it leaves that to others.
     SourceShare,
+    /// Memory was short, and of the sessions of the source that held most of it, this one held most.
+    Shortage,
     /// The session reached `maxSessionSeconds`.
     MaxSession,
     /// An internal error of the proxy.
@@ -83,7 +85,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -112,6 +114,7 @@ impl EndReason {
         Self::QueueTimeout,
         Self::TenantLimit,
         Self::SourceShare,
+        Self::Shortage,
         Self::MaxSession,
         Self::Internal,
     ];
@@ -148,6 +151,7 @@ impl EndReason {
             Self::QueueTimeout => "QueueTimeout",
             Self::TenantLimit => "TenantLimit",
             Self::SourceShare => "SourceShare",
+            Self::Shortage => "Shortage",
             Self::MaxSession => "MaxSession",
             Self::Internal => "Internal",
         }
