@@ -10,6 +10,7 @@ mod families;
 mod faults;
 mod icmp;
 mod local_ports;
+mod memory;
 mod options;
 mod system;
 
