@@ -106,9 +106,9 @@ async fn reset(workers: &[WorkerHandle], chosen: &[Held<OfWorker>]) {
 fn told(chosen: &[Held<OfWorker>], largest: IpAddr) -> Notice {
     let bytes: u64 = chosen.iter().map(|held| held.bytes).sum();
     let message = format!(
-        "{} session(s) that held {} MiB are reset, because memory is short and peers do not read (reason Shortage); the \
-         source that held most is that of client {largest}; raise the memory limit, or find out why its sessions are not \
-         read",
+        "{} session(s) that held {} MiB are reset, because memory is short and peers do not read (reason Shortage); \
+         the source that held most is that of client {largest}; find out why its sessions are not read, or raise the \
+         memory limit",
         chosen.len(),
         bytes >> 20,
     );
@@ -201,16 +201,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_holds_little_of_the_limit_keeps_its_sessions_whatever_else_uses_the_memory() {
+    async fn sources_that_hold_little_of_the_limit_keep_their_sessions_until_the_shortage_has_lasted() {
         let (worker, mut queue) = WorkerHandle::with_queue();
         let (workers, mut relief) = ([worker], Relief::default());
-        for now in 0..9 {
+        let held = |last: u8| Held {
+            session: SessionAt { place: last.into(), id: proxy_api::SessionId(7) },
+            client: [192, 0, 2, last].into(),
+            bytes: 30 * KIB,
+        };
+        for now in 0..5 {
             assert!(relief.look(Some(memory(950 * KIB)), &workers, now).await.is_none());
             let Ok(Command::Weigh(reply)) = queue.try_recv() else { panic!("nothing is reset") };
-            let session = SessionAt { place: 0, id: proxy_api::SessionId(7) };
-            let held = Held { session, client: [192, 0, 2, 1].into(), bytes: 30 * KIB };
-            reply.send(vec![held]).expect("the relief waits");
+            reply.send((0..6).map(held).collect()).expect("the relief waits");
         }
+        assert!(relief.look(Some(memory(950 * KIB)), &workers, 5).await.is_some());
+        assert!(matches!(queue.try_recv(), Ok(Command::Reset(reset)) if reset.len() == 6));
     }
 
     /// A server that answers the first byte of each connection: by that byte, or by bytes without end if it is `f`.
@@ -271,7 +276,7 @@ mod tests {
         let _does_not_read = client(address, b'f');
         let folder = tempfile::tempdir().expect("folder");
         let write = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("a file");
-        write("memory.current", format!("{}\n", LIMIT - 50 * KIB));
+        write("memory.current", format!("{}\n", LIMIT - 90 * KIB));
         write("memory.stat", "inactive_file 0\n".to_owned());
         write("status", "RssAnon:\t0 kB\n".to_owned());
         it.shortages = Shortages::new(Group::open(folder.path(), &folder.path().join("status"), LIMIT).map(Some));

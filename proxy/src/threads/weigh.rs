@@ -52,3 +52,73 @@ pub(super) fn reset(worker: &Worker, sessions: &[SessionAt]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        future::poll_fn,
+        pin::pin,
+        sync::Arc,
+        task::{Context, Poll, Waker},
+    };
+
+    use proxy_api::SessionId;
+
+    use super::*;
+    use crate::{
+        fixtures::{process, template_with_id},
+        settings::Settings,
+        shared::Shared,
+        worker::session::Session,
+    };
+
+    /// A worker with so many connected sessions, whose ids are their places.
+    fn worker(sessions: u64) -> Rc<Worker> {
+        let worker = Worker::new(0, process(&Settings::default(), None), &Settings::default());
+        let (id, spec) = template_with_id();
+        let listener = Shared::new(id, Arc::new(spec), Arc::default(), Arc::default());
+        for id in 0..sessions {
+            let session = Session::new(SessionId(id), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
+            session.connected.set(true);
+            worker.sessions.borrow_mut().insert(Rc::new(session));
+        }
+        worker
+    }
+
+    #[test]
+    fn all_connected_sessions_are_asked_few_at_a_time() {
+        let most = WEIGHED_AT_ONCE as u64;
+        let worker = worker(3 * most + 1);
+        let connecting = worker.sessions.borrow()[5].clone();
+        connecting.connected.set(false);
+        let thread = Thread::new(0, worker.clone(), Arc::default(), Vec::new());
+        let (reply, answer) = oneshot::channel();
+        let turns = Cell::new(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let weighed = runtime.block_on(async {
+            let mut weighing = pin!(weigh(thread, reply));
+            poll_fn(|cx| {
+                turns.set(turns.get() + 1);
+                weighing.as_mut().poll(cx)
+            })
+            .await;
+            answer.await.expect("an answer")
+        });
+        assert!(weighed.is_empty(), "their tasks would have told");
+        assert!(turns.get() >= 5, "{} turns", turns.get());
+        let sessions = worker.sessions.borrow();
+        let asked = sessions.iter().filter(|(_, session)| session.recheck.get()).count() as u64;
+        assert_eq!((asked, connecting.recheck.get()), (3 * most, false));
+        assert!(worker.weighed.borrow().is_none());
+    }
+
+    #[test]
+    fn a_session_that_has_taken_the_place_of_another_is_not_reset() {
+        let worker = worker(3);
+        reset(&worker, &[(0, 7), (1, 1), (9, 9)].map(|(place, id)| SessionAt { place, id: SessionId(id) }));
+        let cx = Context::from_waker(Waker::noop());
+        let ended = worker.sessions.borrow().iter().map(|(_, session)| session.poll_ended(&cx)).collect::<Vec<_>>();
+        assert_eq!(ended, [Poll::Pending, Poll::Ready(EndReason::Shortage), Poll::Pending]);
+    }
+}

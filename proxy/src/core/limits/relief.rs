@@ -12,12 +12,13 @@ use std::{
 
 use crate::core::limits::{capacity::SESSION_BYTES, limiter::network};
 
-/// Looks at the memory, one a second, after which a shortage has sessions reset.
+/// The look at a shortage, one a second, from which on sessions are reset.
 const PATIENCE: u64 = 3;
-/// The part of the limit that a source must hold by then, a tenth. Later it is less, as the time is longer.
+/// The part of the limit that a source must hold by then, a tenth. It falls with the square of the time.
 const PART: u64 = 10;
-/// Looks after which the part does not fall any more. It is a two-thousandth then.
-const LONGEST: u64 = 600;
+/// Looks after which the part does not fall any more, which is then a hundred-thousandth: less than a session is spared,
+/// unless the limit is large.
+const LONGEST: u64 = 300;
 /// Bytes that a session may hold and is never reset: no more than the room for sessions sets aside for them. Buffers of
 /// this size fit beside each other, so no shortage is due to them.
 pub const SPARED_BYTES: u64 = 8 << 10;
@@ -51,7 +52,7 @@ impl Patience {
     /// The bytes from which on a source has sessions reset, under this limit of the memory. `None`: nobody has any yet.
     #[must_use]
     pub fn least(self, limit: u64) -> Option<u64> {
-        (self.0 >= PATIENCE).then(|| limit / PART * PATIENCE / self.0)
+        (self.0 >= PATIENCE).then(|| limit / PART * (PATIENCE * PATIENCE) / (self.0 * self.0))
     }
 }
 
@@ -63,20 +64,26 @@ struct OfSource<K> {
 }
 
 /// Chooses the sessions to reset so that `need` bytes are free, in this order: one after another the largest session of
-/// the source that holds most then, as long as that is at least `least` bytes. A source is a [`network`].
+/// the source that holds most then, as long as that is at least `least` bytes. None if all of them would not be enough:
+/// something else holds the memory then. A source is a [`network`].
 #[must_use]
 pub fn choose<K: Copy + Ord>(held: impl IntoIterator<Item = Held<K>>, need: u64, least: u64) -> Vec<Held<K>> {
     let mut sources = BTreeMap::<IpAddr, OfSource<K>>::new();
+    let mut all = 0_u64;
     for Held { session, client, bytes } in held {
         let empty = || OfSource { bytes: 0, sessions: BinaryHeap::new() };
         let source = sources.entry(network(client)).or_insert_with(empty);
         source.bytes = source.bytes.saturating_add(bytes);
         if bytes > SPARED_BYTES {
+            all = all.saturating_add(bytes);
             source.sessions.push((bytes, Reverse(session), client));
         }
     }
     let mut order: BinaryHeap<_> = sources.iter().map(|(address, source)| (source.bytes, Reverse(*address))).collect();
     let (mut chosen, mut freed) = (Vec::new(), 0_u64);
+    if all < need {
+        return chosen;
+    }
     while freed < need && chosen.len() < MOST_AT_ONCE {
         let Some((held, Reverse(address))) = order.pop().filter(|(held, _)| *held >= least) else { break };
         let largest = sources.get_mut(&address).and_then(|source| source.sessions.pop());
@@ -118,11 +125,13 @@ mod tests {
             // The other source holds more now.
             (4 * MIB + 1, 0, vec![2, 1]),
             (10 * MIB, 0, vec![2, 1, 3]),
-            (u64::MAX, 0, vec![2, 1, 3, 0, 4]),
-            (u64::MAX, 2 * MIB, vec![2, 1, 3, 0]),
-            (u64::MAX, 6 * MIB, vec![2, 1]),
-            (u64::MAX, 9 * MIB, vec![2]),
-            (u64::MAX, 9 * MIB + 1, vec![]),
+            (15 * MIB, 0, vec![2, 1, 3, 0, 4]),
+            // Something else holds the memory.
+            (15 * MIB + 1, 0, vec![]),
+            (15 * MIB, 2 * MIB, vec![2, 1, 3, 0]),
+            (15 * MIB, 6 * MIB, vec![2, 1]),
+            (15 * MIB, 9 * MIB, vec![2]),
+            (15 * MIB, 9 * MIB + 1, vec![]),
         ] {
             assert_eq!(chosen(&all, need, least), expected, "{need} bytes, {least} of a source");
         }
@@ -131,15 +140,15 @@ mod tests {
     #[test]
     fn sessions_that_hold_little_stay_however_many_there_are() {
         let mut all = vec![(1, SPARED_BYTES); 10_000];
-        assert!(chosen(&all, u64::MAX, 0).is_empty());
+        assert!(chosen(&all, 1, 0).is_empty());
         all.push((2, SPARED_BYTES + 1));
-        assert_eq!(chosen(&all, u64::MAX, 0), [10_000], "of the source that holds less");
+        assert_eq!(chosen(&all, 1, 0), [10_000], "of the source that holds less");
     }
 
     #[test]
     fn a_look_resets_a_bounded_number_of_sessions() {
         let all = vec![(1, 20 << 10); 10_000];
-        assert_eq!(chosen(&all, u64::MAX, 0).len(), MOST_AT_ONCE);
+        assert_eq!(chosen(&all, 10_000 * (20 << 10), 0).len(), MOST_AT_ONCE);
     }
 
     #[test]
@@ -160,13 +169,13 @@ mod tests {
             patience.look(is_short);
             patience.least(600 * MIB).map(|bytes| bytes / MIB)
         };
-        assert_eq!([true, true, true, true].map(&mut least), [None, None, Some(60), Some(45)]);
+        assert_eq!([true, true, true, true].map(&mut least), [None, None, Some(60), Some(33)]);
         assert_eq!([false, false, false, false, false].map(&mut least), [Some(60), None, None, None, None]);
         for _ in 0..10_000 {
             least(true);
         }
         assert_eq!(least(true), Some(0), "less than a MiB");
-        assert_eq!(patience.least(600 * MIB), Some(600 * MIB / 2000));
+        assert_eq!(patience.least(600 * MIB), Some(600 * MIB / 100_000));
     }
 
     #[test]
@@ -176,15 +185,19 @@ mod tests {
             patience.look(is_short);
         }
         let mut again = patience;
-        (0..2).for_each(|_| again.look(false));
+        for _ in 0..2 {
+            again.look(false);
+        }
         again.look(true);
-        assert_eq!((patience.least(700), again.least(700)), (Some(26), Some(30)));
+        assert_eq!((patience.least(700), again.least(700)), (Some(9), Some(12)));
     }
 
     #[test]
     fn the_largest_limit_has_its_part() {
         let mut patience = Patience::default();
-        (0..PATIENCE).for_each(|_| patience.look(true));
+        for _ in 0..PATIENCE {
+            patience.look(true);
+        }
         assert_eq!(patience.least(u64::MAX), Some(u64::MAX / 10));
     }
 
@@ -203,6 +216,8 @@ mod tests {
             let chosen = choose(all.iter().copied(), kib(need), kib(least));
             let backwards = choose(all.iter().rev().copied(), kib(need), kib(least));
             prop_assert_eq!(&chosen, &backwards, "whatever the order");
+            let sum: u64 = all.iter().map(|one| one.bytes).filter(|bytes| *bytes > SPARED_BYTES).sum();
+            prop_assert!(sum >= kib(need) || chosen.is_empty(), "something else holds the memory");
             let mut left = all;
             let mut freed = 0;
             for one in &chosen {
