@@ -99,6 +99,11 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
                           lead back to this forward"
                 .to_owned()
         }
+        "Shortage" => {
+            "find out why the client or the server does not read; if both are only slow, raise the memory limit of the \
+             proxy or add replicas"
+                .to_owned()
+        }
         "UntrustedPeer" | "BadHeader" => {
             "send a PROXY header from a network of proxyProtocol.trustedCIDRs, or do not require the header".to_owned()
         }
@@ -173,6 +178,7 @@ mod tests {
         );
         let remedy = of_session(&db, "NoInstance");
         assert!(remedy.starts_with("start the agent") && !remedy.contains("9182"), "{remedy}");
+        assert!(of_session(&db, "Shortage").starts_with("find out why the client or the server does not read"));
         assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
     }
 
