@@ -11,9 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use durable_core::intake::Counts;
 use proxy_api::partials::PartialShare;
 
-use crate::Incoming;
-use crate::clock::unix_millis;
-
 mod room;
 mod tcp;
 mod udp;
@@ -170,10 +167,6 @@ fn source(peer: SocketAddr) -> Arc<[u8]> {
     let _ = write!(rest, "{}", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let count = LONGEST_SOURCE - rest.len();
     words.get(..count).unwrap_or_default().into()
-}
-
-fn incoming(source: &Arc<[u8]>, payload: Vec<u8>) -> Incoming {
-    Incoming { source: source.clone(), received_millis: unix_millis(), payload }
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub const MAX_LANES: usize = 16;
 /// messages that wait on disk depends on it.
 #[must_use]
 pub fn lane_of(source: IpAddr, lanes: usize) -> usize {
+    if lanes < 2 {
+        // As a rule there is one lane, and each datagram asks for it.
+        return 0;
+    }
     let hash = match source.to_canonical() {
         IpAddr::V4(address) => crc32fast::hash(&address.octets()),
         IpAddr::V6(address) => crc32fast::hash(&address.octets()),

@@ -20,7 +20,8 @@ use tokio::time::{sleep, timeout};
 
 use super::room::Room;
 use super::wire::{Protocol, Taken, Wire};
-use super::{Asked, Hold, Intake, Limits, incoming, source};
+use super::{Asked, Hold, Intake, Limits, source};
+use crate::clock::unix_millis;
 use crate::{Incoming, Lanes, Store, StoreError};
 
 /// Bytes that are read at once, or fewer where memory has no room for the messages that may be in them.
@@ -328,8 +329,10 @@ impl Connection {
 
     /// Gives the taken messages to the store, once it has room, and waits for the sync if the sender does.
     async fn keep(&mut self, taken: &mut Taken, turn: MutexGuard<'_, ()>) -> Result<(), End> {
-        let messages: Vec<_> =
-            take(&mut taken.messages).into_iter().map(|payload| incoming(&self.source, payload)).collect();
+        // They came with one read.
+        let received_millis = unix_millis();
+        let incoming = |payload| Incoming { source: self.source.clone(), received_millis, payload };
+        let messages: Vec<_> = take(&mut taken.messages).into_iter().map(incoming).collect();
         let mut memory = self.partial.waiting();
         // The messages had room before they were read, or while they were incomplete.
         let _ = memory.holds(messages.iter().map(Incoming::cost).sum());

@@ -16,13 +16,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::{Intake, Limits, Oversize, incoming, source};
+use super::{Intake, Limits, Oversize, source};
+use crate::clock::unix_millis;
 use crate::{Incoming, Lanes, Store, StoreError};
 
 /// Bytes of the buffer for each datagram of a call: more than the longest one.
 const SLOT: usize = 64 * 1024;
 /// Datagrams, and bytes of them, that are read before others have their turn.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 const BATCH_BYTES: usize = 64 * 1024;
 /// Room for a turn: its bytes, the longest datagram beyond them, and as much for what messages count beside their bytes.
 const ROOM: usize = BATCH_BYTES + 2 * SLOT;
@@ -216,12 +217,16 @@ fn batch(
             let (count, ended) = reader.read(socket, buffer, &mut metas, most);
             unkept.datagrams += count as u64;
             datagrams += count;
+            // Those of one call came at the same time, as far as anybody can tell.
+            let received_millis = unix_millis();
             for (meta, slot) in metas.iter().zip(buffer.chunks(SLOT)).take(count) {
                 bytes += meta.len;
                 let datagram = slot.get(..meta.len).unwrap_or_default();
-                let message = message(reader, (datagram, meta.addr), limits, unkept.intake);
-                match (message, messages.get_mut(lanes.of(meta.addr.ip()))) {
-                    (Some(message), Some(lane)) => lane.push(message),
+                let payload = payload((datagram, meta.addr), limits, unkept.intake);
+                match (payload, messages.get_mut(lanes.of(meta.addr.ip()))) {
+                    (Some(payload), Some(lane)) => {
+                        lane.push(Incoming { source: reader.source(meta.addr), received_millis, payload });
+                    }
                     // The reason is counted already.
                     _ => unkept.datagrams -= 1,
                 }
@@ -236,12 +241,7 @@ fn batch(
 }
 
 /// The message of a datagram. `None`: its source is not admitted, or it is empty or too long, which is counted.
-fn message(
-    reader: &mut Reader,
-    (datagram, peer): (&[u8], SocketAddr),
-    limits: Limits,
-    intake: &Intake,
-) -> Option<Incoming> {
+fn payload((datagram, peer): (&[u8], SocketAddr), limits: Limits, intake: &Intake) -> Option<Vec<u8>> {
     if !intake.admits(peer.ip()) {
         return None;
     }
@@ -249,8 +249,7 @@ fn message(
         intake.count(|figures| figures.empty += 1);
         return None;
     }
-    let payload = bounded(datagram, limits, intake)?;
-    Some(incoming(&reader.source(peer), payload))
+    bounded(datagram, limits, intake)
 }
 
 /// The message of a datagram.
@@ -275,14 +274,14 @@ mod tests {
     #[test]
     fn a_call_reads_what_is_left_of_a_turn_if_datagrams_stay_as_long_as_they_are() {
         for ((datagrams, bytes, longest), expected) in [
-            ((64, BATCH_BYTES, 0), 32),
-            ((64, BATCH_BYTES, 512), 32),
+            ((128, BATCH_BYTES, 0), 32),
+            ((128, BATCH_BYTES, 512), 32),
             ((20, BATCH_BYTES, 512), 20),
-            ((64, BATCH_BYTES, 4096), 16),
+            ((128, BATCH_BYTES, 4096), 16),
             // The last one begins within the turn.
-            ((64, BATCH_BYTES, 65_507), 2),
-            ((63, 29, 65_507), 1),
-            ((64, 1, 0), 1),
+            ((128, BATCH_BYTES, 65_507), 2),
+            ((127, 29, 65_507), 1),
+            ((128, 1, 0), 1),
         ] {
             assert_eq!(at_once(datagrams, bytes, longest), expected, "{datagrams} {bytes} {longest}");
         }

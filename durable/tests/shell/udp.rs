@@ -290,7 +290,7 @@ async fn datagrams_that_come_faster_than_they_are_read_leave_others_their_turn()
     let store = open(home.path());
     let intake = Intake::default();
     let (socket, address, sender) = sockets().await;
-    for id in 0..100 {
+    for id in 0..200 {
         // Those that are empty or too long cost a turn as well.
         let datagram = ["one", "", "much too long"][id % 3];
         sender.send_to(datagram.as_bytes(), address).await.expect("it is sent");
@@ -308,10 +308,10 @@ async fn datagrams_that_come_faster_than_they_are_read_leave_others_their_turn()
             Poll::Ready(())
         })
         .await;
-        assert_eq!(taken(), 64, "one batch");
+        assert_eq!(taken(), 128, "one batch");
         select! {
             error = &mut serving => panic!("the socket failed: {error}"),
-            () = until(&intake, |_| taken() == 100) => {}
+            () = until(&intake, |_| taken() == 200) => {}
         }
     })
     .await;
