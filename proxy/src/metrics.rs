@@ -11,6 +11,7 @@ mod lag;
 #[cfg(test)]
 mod page;
 mod pipes;
+mod process;
 mod seen;
 mod series;
 mod tunnels;
@@ -20,8 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet, text},
-    metrics::MetricType,
+    encoding::{DescriptorEncoder, text},
     registry::Registry,
 };
 
@@ -33,6 +33,7 @@ use self::{
     exposed::Exposed,
     forwards::{limits_text, shares_text},
     pipes::pipes_text,
+    process::process_text,
     series::{family, labels, origin_labels, single},
     unrouted::unrouted_text,
 };
@@ -47,7 +48,6 @@ use crate::{
     },
     process::Process,
     shared::{Dropped, Shared},
-    timings::Histogram,
 };
 
 /// Counters of the control thread.
@@ -333,68 +333,4 @@ fn room_text(out: &mut DescriptorEncoder<'_>, process: &Process) -> Result<(), s
 /// Converts places to sessions; half a session counts as a whole one.
 fn to_sessions(places: usize) -> usize {
     places.div_ceil(SESSION_PLACES)
-}
-
-fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), std::fmt::Error> {
-    let process = &metrics.process;
-    let control = &metrics.control;
-    let counters = [
-        ("portlane_config_applied", "Configurations applied.", control.applied.load(Relaxed)),
-        ("portlane_config_refused", "Configurations refused as a whole.", control.refused.load(Relaxed)),
-        ("portlane_operator_streams", "Streams opened to an operator.", control.operator_streams.load(Relaxed)),
-        ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
-        ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
-        (
-            "portlane_log_records_dropped",
-            "Log records dropped because the queue was full or the output failed.",
-            process.log.dropped(),
-        ),
-        (
-            "portlane_datagrams_without_port",
-            "Datagrams for UDP ports without a socket, in this network namespace, while flows are live.",
-            control.no_ports.load(Relaxed),
-        ),
-    ];
-    for (name, help, value) in counters {
-        single(out, (name, help), true, value)?;
-    }
-    let gauges = [
-        ("portlane_config_number", "Number of the configuration in force.", control.number.load(Relaxed)),
-        ("portlane_operator_connected", "1 while connected to an operator.", control.operator_connected.load(Relaxed)),
-        (
-            "portlane_listeners_failed",
-            "Listeners whose current version could not be applied.",
-            control.failed_listeners.load(Relaxed),
-        ),
-        (
-            "portlane_started_without",
-            "1 if the app started before the first configuration arrived.",
-            control.started_without.load(Relaxed),
-        ),
-        ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
-        (
-            "portlane_held_limit_bytes",
-            "Limit of the bytes buffered for peers that do not read.",
-            process.budget.limit() as u64,
-        ),
-        ("portlane_dns_failing", "DNS names that currently fail to resolve.", control.dns_failing.load(Relaxed)),
-        (
-            "portlane_dns_failing_seconds",
-            "Longest time that a DNS name has failed to resolve; its last answer stays in use.",
-            control.dns_failing_seconds.load(Relaxed),
-        ),
-        ("portlane_dns_truncated", "DNS names with more addresses than are used.", control.dns_truncated.load(Relaxed)),
-    ];
-    for (name, help, value) in gauges {
-        single(out, (name, help), false, value)?;
-    }
-    let histograms = [
-        ("portlane_connect_duration_seconds", "Time to connect to an endpoint.", process.timings.connects()),
-        ("portlane_session_duration_seconds", "Lifetime of a session.", process.timings.sessions()),
-    ];
-    for (name, help, Histogram { sum, count, buckets }) in histograms {
-        let mut series = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-    }
-    Ok(())
 }
