@@ -288,7 +288,7 @@ impl<'a> Scope<'a> {
         self.host.or_else(|| self.home.filter(|_| self.world.podless.contains_key(service)))
     }
 
-    /// Which endpoints of a Service may not be used, among all of them, and why; `None` if all are used. They have no
+    /// How many endpoints of a Service may not be used, with an example, and why; `None` if all are used. They have no
     /// pod: those of pods are not checked.
     fn left_out(
         &self,
@@ -312,10 +312,11 @@ impl<'a> Scope<'a> {
             // Settings do not refuse it, so a node of the fleet or the API server has the address.
             denial.unwrap_or(Denial::Cluster).to_string()
         };
-        let (refused, all) = (all.len() - used.len(), all.len());
+        // The number of all endpoints is not named, because the verdict would change with every pod.
+        let refused = all.len() - used.len();
         Some(format!(
-            "{refused} of {all} endpoints of Service {service} are not used, such as {example}, which has no pod, so the \
-             rules for addresses apply: {why}"
+            "{refused} of the endpoints of Service {service} may not be used, such as {example}, which has no pod, so \
+             the rules for addresses apply: {why}"
         ))
     }
 }

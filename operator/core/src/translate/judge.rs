@@ -222,7 +222,7 @@ impl Judge<'_> {
         judgement.may_loop |= resolved.may_loop;
         judgement.addresses.extend(&resolved.addresses);
         self.resolved_refs(at, &resolved, verdict);
-        verdict.warnings.extend(resolved.warnings.iter().cloned());
+        verdict.warn_first(&resolved.warnings);
         if resolved.backends.is_empty()
             && let Some(problem) = resolved.problems.first()
         {

@@ -28,6 +28,18 @@ pub struct Verdict {
     pub warnings: Vec<String>,
 }
 
+impl Verdict {
+    /// Adds warnings before the others, because status shows only the first: what is not used matters more than a
+    /// setting without effect. A warning is added once, though several listeners may use the same Service.
+    pub(crate) fn warn_first(&mut self, warnings: &[String]) {
+        for warning in warnings.iter().rev() {
+            if !self.warnings.contains(warning) {
+                self.warnings.insert(0, warning.clone());
+            }
+        }
+    }
+}
+
 /// A listener that the pods of one group do not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -189,7 +189,7 @@ fn a_slice_that_joins_a_service_brings_no_special_address_however_wide_the_netwo
         cluster.see(&forged, "pg");
         assert_eq!(cluster.used("pg"), ["10.1.0.1:5432"], "{address}:{port}");
         assert_eq!(cluster.reason("pg"), "ResolvedRefs", "its pod is left");
-        let said = format!("1 of 2 endpoints of Service shop/pg are not used, such as {address}:{port}, which");
+        let said = format!("1 of the endpoints of Service shop/pg may not be used, such as {address}:{port}, which");
         assert!(cluster.warning("pg").starts_with(&said), "{address}:{port}: {}", cluster.warning("pg"));
         assert!(cluster.used("ext").is_empty(), "its slice is gone");
         cluster.see(&EXT, "ext");
