@@ -23,7 +23,8 @@ pub struct PortForwardStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Listeners that hold their port. A listener that lost its port, even if only in some pods, is not listed.
+    /// Listeners that hold their port. A listener whose port another listener has, even if only in some pods, is not
+    /// listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<ListenerStatus>,
