@@ -18,9 +18,13 @@ const WEIGHED_AT_ONCE: usize = 256;
 /// Sessions that are not connected yet are left out: they hold little, and not for long.
 pub(super) async fn weigh(thread: Rc<Thread>, reply: oneshot::Sender<Vec<Held<SessionAt>>>) {
     let worker = &thread.worker;
+    // The shortage before may have ended while its answer was under way. That one ends at its next turn.
+    while worker.weighed.borrow().is_some() {
+        yield_now().await;
+    }
     *worker.weighed.borrow_mut() = Some(foldhash::HashMap::default());
     let mut from = 0;
-    while wake(worker, from..from + WEIGHED_AT_ONCE) {
+    while !reply.is_closed() && wake(worker, from..from + WEIGHED_AT_ONCE) {
         // The tasks that were woken run before this one resumes.
         yield_now().await;
         from += WEIGHED_AT_ONCE;
@@ -28,7 +32,7 @@ pub(super) async fn weigh(thread: Rc<Thread>, reply: oneshot::Sender<Vec<Held<Se
     yield_now().await;
     let weighed = worker.weighed.take().unwrap_or_default();
     let at = |(place, Held { session: id, client, bytes })| Held { session: SessionAt { place, id }, client, bytes };
-    // The control thread may have ended.
+    // The shortage may be over, or the control thread may have ended.
     let _ = reply.send(weighed.into_iter().map(at).collect());
 }
 
@@ -58,7 +62,7 @@ mod tests {
     use std::{
         cell::Cell,
         future::poll_fn,
-        pin::pin,
+        pin::{Pin, pin},
         sync::Arc,
         task::{Context, Poll, Waker},
     };
@@ -111,6 +115,37 @@ mod tests {
         let asked = sessions.iter().filter(|(_, session)| session.recheck.get()).count() as u64;
         assert_eq!((asked, connecting.recheck.get()), (3 * most, false));
         assert!(worker.weighed.borrow().is_none());
+    }
+
+    /// Polls a task once.
+    async fn step<F: Future>(mut task: Pin<&mut F>) -> Poll<F::Output> {
+        poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_any_more_ends_early_and_takes_nothing_from_the_next_one() {
+        let worker = worker(3 * WEIGHED_AT_ONCE as u64);
+        let thread = Thread::new(0, worker.clone(), Arc::default(), Vec::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let held = Held { session: SessionId(1), client: [192, 0, 2, 1].into(), bytes: 7 };
+        let weighed = runtime.block_on(async {
+            let ((first, left), (second, answer)) = (oneshot::channel(), oneshot::channel());
+            let mut before = pin!(weigh(thread.clone(), first));
+            let mut after = pin!(weigh(thread, second));
+            assert!(step(before.as_mut()).await.is_pending());
+            drop(left);
+            assert!(step(after.as_mut()).await.is_pending());
+            assert!(step(before.as_mut()).await.is_pending());
+            assert!(step(before.as_mut()).await.is_ready(), "it visits no more sessions");
+            assert!(step(after.as_mut()).await.is_pending());
+            worker.weighed.borrow_mut().as_mut().expect("it is under way").insert(1, held);
+            after.await;
+            answer.await.expect("an answer")
+        });
+        assert_eq!(
+            weighed,
+            [Held { session: SessionAt { place: 1, id: SessionId(1) }, client: held.client, bytes: 7 }]
+        );
     }
 
     #[test]
