@@ -70,6 +70,8 @@ impl Supervisor {
             }
             self.shortages.follow(memory::group());
         }
+        // Before the memory is read: what workers had reset before they answered is then no longer in use.
+        self.relief.take_answers();
         notices::write(&self.process.log, self.shortages.look(&self.process, now));
         let reset = self.relief.look(self.shortages.memory(), &self.workers.handles, now).await;
         notices::write(&self.process.log, reset);

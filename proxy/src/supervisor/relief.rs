@@ -40,7 +40,8 @@ pub(super) struct Relief {
 
 impl Relief {
     /// Has sessions of `workers` reset if `memory` is short at `now` (seconds of the process clock), once it has been for
-    /// a while; `None`: it is not short. Returns a notice if one is due.
+    /// a while and all workers have answered; `None`: it is not short. Returns a notice if one is due. `memory` was read
+    /// after [`Self::take_answers`].
     pub(super) async fn look(
         &mut self,
         memory: Option<MemoryUse>,
@@ -52,7 +53,6 @@ impl Relief {
             (self.asked, self.held) = (Vec::new(), Vec::new());
             return None;
         };
-        self.take_answers();
         if !self.asked.is_empty() {
             return None;
         }
@@ -66,8 +66,9 @@ impl Relief {
         self.waits.is_due(self.count, now).then(|| told(&chosen, largest))
     }
 
-    /// Takes the answers that have arrived. A worker that has ended has no sessions.
-    fn take_answers(&mut self) {
+    /// Takes the answers that have arrived. A worker that has ended has no sessions. One that answers has ended the
+    /// sessions that were to be reset before.
+    pub(super) fn take_answers(&mut self) {
         let Self { asked, held, .. } = self;
         asked.retain_mut(|(worker, answer)| match answer.try_recv() {
             Ok(sessions) => {
@@ -137,6 +138,7 @@ mod tests {
                 balance::{Entry, Targets},
                 endpoint::Endpoint,
             },
+            limits::memory_looks::MemoryLooks,
             sessions::end::EndReason,
         },
         memory::Group,
@@ -174,6 +176,12 @@ mod tests {
         assert!(notice.message.contains("(reason Shortage)"), "{}", notice.message);
     }
 
+    /// A look at memory of which this much is in use, or which is not short.
+    async fn look(relief: &mut Relief, used: Option<u64>, workers: &[WorkerHandle], now: u64) -> Option<Notice> {
+        relief.take_answers();
+        relief.look(used.map(memory), workers, now).await
+    }
+
     /// Memory of which this much is in use.
     fn memory(used: u64) -> MemoryUse {
         MemoryUse { used, limit: LIMIT }
@@ -183,20 +191,20 @@ mod tests {
     async fn a_worker_is_asked_once_until_it_has_answered_and_not_without_a_shortage() {
         let (worker, mut queue) = WorkerHandle::with_queue();
         let (workers, mut relief) = ([worker], Relief::default());
-        let short = Some(memory(950 * KIB));
-        assert!(relief.look(None, &workers, 0).await.is_none() && queue.try_recv().is_err());
+        let short = Some(950 * KIB);
+        assert!(look(&mut relief, None, &workers, 0).await.is_none() && queue.try_recv().is_err());
         for now in 1..9 {
-            assert!(relief.look(short, &workers, now).await.is_none());
+            assert!(look(&mut relief, short, &workers, now).await.is_none());
         }
         let Ok(Command::Weigh(reply)) = queue.try_recv() else { panic!("it is asked") };
         assert!(queue.try_recv().is_err(), "once");
         let at = |place| SessionAt { place, id: proxy_api::SessionId(7) };
         let held = |place, bytes| Held { session: at(place), client: [192, 0, 2, 1].into(), bytes };
         reply.send(vec![held(0, 100 * KIB), held(1, 200 * KIB)]).expect("the relief waits");
-        assert!(relief.look(short, &workers, 10).await.is_some());
+        assert!(look(&mut relief, short, &workers, 10).await.is_some());
         assert!(matches!(queue.try_recv(), Ok(Command::Reset(reset)) if reset == [at(1)]), "that is enough");
         let Ok(Command::Weigh(reply)) = queue.try_recv() else { panic!("it is asked again") };
-        assert!(relief.look(None, &workers, 11).await.is_none());
+        assert!(look(&mut relief, None, &workers, 11).await.is_none());
         assert!(reply.is_closed(), "the shortage is over");
     }
 
@@ -210,11 +218,11 @@ mod tests {
             bytes: 30 * KIB,
         };
         for now in 0..5 {
-            assert!(relief.look(Some(memory(950 * KIB)), &workers, now).await.is_none());
+            assert!(look(&mut relief, Some(950 * KIB), &workers, now).await.is_none());
             let Ok(Command::Weigh(reply)) = queue.try_recv() else { panic!("nothing is reset") };
             reply.send((0..6).map(held).collect()).expect("the relief waits");
         }
-        assert!(relief.look(Some(memory(950 * KIB)), &workers, 5).await.is_some());
+        assert!(look(&mut relief, Some(950 * KIB), &workers, 5).await.is_some());
         assert!(matches!(queue.try_recv(), Ok(Command::Reset(reset)) if reset.len() == 6));
     }
 
@@ -272,14 +280,18 @@ mod tests {
         let to = backend.local_addr().expect("bound");
         serve(backend);
         let (mut it, shared, address) = serving(to).await;
+        // The control group of the test stays.
+        it.memory_looks = MemoryLooks::new(u64::MAX);
         let mut reads = client(address, b'e');
         let _does_not_read = client(address, b'f');
         let folder = tempfile::tempdir().expect("folder");
         let write = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("a file");
-        write("memory.current", format!("{}\n", LIMIT - 90 * KIB));
+        // The least receive buffer of a connection, 128 KiB, holds more than what has to be freed.
+        let limit = LIMIT / 2;
+        write("memory.current", format!("{}\n", limit - 45 * KIB));
         write("memory.stat", "inactive_file 0\n".to_owned());
         write("status", "RssAnon:\t0 kB\n".to_owned());
-        it.shortages = Shortages::new(Group::open(folder.path(), &folder.path().join("status"), LIMIT).map(Some));
+        it.shortages = Shortages::new(Group::open(folder.path(), &folder.path().join("status"), limit).map(Some));
         let ended = || shared.counters.closed[EndReason::Shortage.index()].load(Relaxed);
         for _ in 0..2 {
             it.look().await;
