@@ -32,6 +32,10 @@ const ENDED: &str = "portlane_connections_closed_total{kind=\"PortForward\",name
 // D7
 #[test]
 fn a_client_that_fills_the_memory_by_not_reading_keeps_no_other_client_out() {
+    let groups = fs::read_to_string("/proc/self/cgroup").expect("control groups");
+    if !groups.lines().any(|line| line.starts_with("0::")) {
+        return eprintln!("not run: this machine has no control groups of version 2");
+    }
     let machine = Machine::start(b"", QUICK);
     let group = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: String| fs::write(group.path().join(name), text).expect("a file");
