@@ -15,7 +15,7 @@ use crate::{
 const WEIGHED_AT_ONCE: usize = 256;
 
 /// Sends what each connected session holds. The task of a session has its sockets, so it is woken, and notes that itself.
-/// Sessions that are not connected yet are left out: they hold little, and not for long.
+/// Sessions that are not connected yet are left out: each holds little, and not for long.
 pub(super) async fn weigh(thread: Rc<Thread>, reply: oneshot::Sender<Vec<Held<SessionAt>>>) {
     let worker = &thread.worker;
     // The shortage before may have ended while its answer was under way. That one ends at its next turn.
