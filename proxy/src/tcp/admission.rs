@@ -10,6 +10,7 @@ use std::{
 use proxy_api::{AcceptHeader, Listener, ProxyProtocol};
 use tokio::io::Interest;
 
+use super::live::Live;
 use crate::{
     core::{
         limits::limiter::{Admission, Slot, Waiting},
@@ -20,7 +21,7 @@ use crate::{
     },
     deadline::{within, within_or_soon_after_freeze},
     sys::Socket,
-    worker::{Worker, session::Session},
+    worker::session::Session,
 };
 
 /// Bytes to peek before the length of the header is known.
@@ -42,9 +43,10 @@ impl Drop for Admitted<'_> {
 ///
 /// # Errors
 /// The reason to end the session.
-pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -> Result<Admitted<'a>, EndReason> {
+pub async fn admit(live: &Live) -> Result<Admitted<'_>, EndReason> {
+    let (worker, session) = (live.worker(), live.session());
     let listener = &session.listener;
-    if listener.returns(peer(session, client)) {
+    if listener.returns(peer(session, &live.client.stream)) {
         return Err(EndReason::Loop);
     }
     // All workers share the reference count of a spec, so only sessions that wait take a reference.
@@ -53,7 +55,7 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
         // With hostnames, the header was already read before the server name.
         if let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) {
             // Boxed, because a session has room for its largest step for its lifetime.
-            Box::pin(introduce(worker, session, client, (&spec, protocol))).await?;
+            Box::pin(introduce(live, (&spec, protocol))).await?;
         }
     }
     let source = session.client().ip();
@@ -76,7 +78,7 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
         // Boxed, like the header.
         Admission::Queued(waiting) => {
             let seconds = listener.spec.load().limits.as_ref().map_or(0, |limits| limits.queue_seconds);
-            Box::pin(wait(session, client, Duration::from_secs(seconds.into()), waiting)).await?
+            Box::pin(wait(live, Duration::from_secs(seconds.into()), waiting)).await?
         }
     };
     slot.keep();
@@ -90,12 +92,8 @@ fn peer(session: &Session, client: &Socket) -> IpAddr {
 }
 
 /// Reads the client's address from a PROXY header, if the listener accepts one from this peer.
-async fn introduce(
-    worker: &Worker,
-    session: &Session,
-    client: &Socket,
-    (spec, protocol): (&Listener, &ProxyProtocol),
-) -> Result<(), EndReason> {
+async fn introduce(live: &Live, (spec, protocol): (&Listener, &ProxyProtocol)) -> Result<(), EndReason> {
+    let session = live.session();
     match (protocol.accept, protocol.trusts(session.client().ip())) {
         (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => return Ok(()),
         (AcceptHeader::Required, false) => return Err(EndReason::UntrustedPeer),
@@ -103,12 +101,12 @@ async fn introduce(
     }
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let source = session.client().ip();
-    let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
+    let place = live.worker().process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
     let named = {
-        let mut header = pin!(read_header(client));
+        let mut header = pin!(read_header(&live.client.stream));
         tokio::select! {
             biased;
-            reason = session.asked_to_end() => return Err(reason),
+            reason = live.asked_to_end() => return Err(reason),
             () = place.taken_back() => return Err(EndReason::HandshakeLimit),
             read = within(limit, header.as_mut()) => read.ok_or(EndReason::HandshakeTimeout)??,
         }
@@ -163,16 +161,17 @@ async fn take(client: &Socket, into: &mut [u8]) -> Result<(), EndReason> {
 }
 
 /// Queues the client, unread, for up to `queueSeconds`, which is the limit, or until it leaves.
-async fn wait(session: &Session, client: &Socket, limit: Duration, waiting: Waiting) -> Result<Slot, EndReason> {
+async fn wait(live: &Live, limit: Duration, waiting: Waiting) -> Result<Slot, EndReason> {
+    let session = live.session();
     let mut waiting = pin!(waiting);
     tokio::select! {
         biased;
-        reason = session.asked_to_end() => Err(reason),
+        reason = live.asked_to_end() => Err(reason),
         slot = within_or_soon_after_freeze(limit, waiting.as_mut()) => {
             session.recheck.set(true);
             slot.ok_or(EndReason::QueueTimeout)
         }
-        () = left(session, client) => Err(EndReason::ClientLeft),
+        () = left(session, &live.client.stream) => Err(EndReason::ClientLeft),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     admission,
+    live::Live,
     race::{AttemptLog, Connected, Step},
 };
 use crate::{
@@ -29,10 +30,11 @@ const FINISHED_COUNTS_AFTER: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The reason to end the session.
-pub async fn connect(worker: &Worker, session: &Session, client: &Socket) -> Result<Connected, EndReason> {
+pub async fn connect(live: &Live) -> Result<Connected, EndReason> {
+    let (worker, session, client) = (live.worker(), live.session(), &live.client.stream);
     tokio::select! {
         biased;
-        reason = session.asked_to_end() => Err(reason),
+        reason = live.asked_to_end() => Err(reason),
         _ = client.ready(Interest::ERROR) => Err(EndReason::ClientLeft),
         result = attempts(worker, session, client) => result,
         () = left(session, client) => Err(EndReason::ClientLeft),

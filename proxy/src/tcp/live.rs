@@ -1,6 +1,6 @@
 //! A session in the table of its worker, with the connection of its client.
 
-use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{future::poll_fn, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::AccessLogMode;
 
@@ -10,6 +10,7 @@ use crate::{
     files::Permit,
     log::Event,
     process::{Permits, Process},
+    sys,
     worker::{LoadGuard, Worker, session::Session},
 };
 
@@ -53,6 +54,16 @@ impl Live {
             let held = Held { session: session.id, client: session.client().ip(), bytes: bytes() };
             weighed.insert(self.entry.key, held);
         }
+    }
+
+    /// Waits until [`Session::end`] is called, for a session that is not connected yet. While the worker weighs its
+    /// sessions, notes what the connection of the client holds.
+    pub async fn asked_to_end(&self) -> EndReason {
+        poll_fn(|cx| {
+            self.weigh(|| sys::buffered(&self.client.stream));
+            self.session().poll_ended(cx)
+        })
+        .await
     }
 
     /// Records why the session has ended. The connection of a session that ended by itself is closed, and that of one

@@ -119,9 +119,9 @@ fn connected(live: &Live) -> impl Future<Output = Result<Begun<'_>, EndReason>> 
         let room = live.worker().process.session_room();
         let place = live.session().listener.limiter.share.enter(room).ok_or(EndReason::TenantLimit)?;
         live.session().offset.set(offset(live.session(), &live.client.stream));
-        let slot = admission::admit(live.worker(), live.session(), &live.client.stream).await?;
+        let slot = admission::admit(live).await?;
         // Connecting has the largest state by far. In place, it would be part of the size of every session to its end.
-        let connecting = Box::pin(connect::connect(live.worker(), live.session(), &live.client.stream));
+        let connecting = Box::pin(connect::connect(live));
         let Connected { server, counted } = connecting.await?;
         opened(live.worker(), live.session());
         Ok(Begun { _counted: counted, server, _slot: slot, _place: place })

@@ -1,4 +1,5 @@
-//! Tests of the workers: how long connections lie on them, and the end of one.
+//! Tests of the workers: how long connections lie on them, what those hold before a backend has them, and the end of a
+//! worker.
 
 use std::{
     future::poll_fn,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use proxy_api::{Listener, Retry, Selection};
+use proxy_api::{AcceptHeader, Limits, Listener, OnLimit, ProxyProtocol, Retry, Selection};
 use socket2::{Domain, Socket, Type};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -23,6 +24,7 @@ use crate::{
             balance::{Entry, Targets},
             endpoint::Endpoint,
         },
+        limits::relief::Held,
         sessions::end::EndReason,
     },
     fixtures::process,
@@ -30,6 +32,7 @@ use crate::{
     shared::Shared,
     supervisor::fixtures::{id, listener},
     sys,
+    worker::SessionAt,
 };
 
 /// Longest wait for anything.
@@ -67,14 +70,14 @@ fn counted(listener: &Shared, reason: EndReason) -> (u64, u64) {
     (counters.opened.load(Relaxed), counters.closed[reason.index()].load(Relaxed))
 }
 
-/// A socket that listens, and clients whose connections it has queued.
-fn queued(number: usize) -> (TcpListener, Vec<TcpStream>) {
+/// A socket that listens, and clients whose connections and bytes it has queued.
+fn queued(number: usize, bytes: &[u8]) -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     socket.set_nonblocking(true).expect("an option");
     let address = socket.local_addr().expect("bound");
     let clients = (0..number).map(|_| {
         let mut client = TcpStream::connect(address).expect("a place in the queue");
-        client.write_all(b"x").expect("connected");
+        client.write_all(bytes).expect("connected");
         let deadline = Instant::now() + PATIENCE;
         // Only a connection in the queue acknowledges.
         while sys::unacknowledged(&client) > 0 {
@@ -87,6 +90,14 @@ fn queued(number: usize) -> (TcpListener, Vec<TcpStream>) {
     (socket, clients)
 }
 
+/// The next connection of a socket.
+fn accepted(socket: &TcpListener, process: &Process, listener: &Arc<Shared>, load: &Arc<Load>) -> Accepted {
+    let (stream, peer) = sys::accept(socket).expect("a client");
+    let permits = process.take_session().expect("room");
+    let connection = Connection { stream, peer, permits, load: LoadGuard::new(load) };
+    Accepted { connection, route: route(Served::One(listener.clone())) }
+}
+
 /// Polls a task once.
 async fn step<F: Future>(mut task: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await
@@ -97,14 +108,8 @@ fn a_worker_that_drains_runs_the_connections_on_their_way_to_it_and_takes_no_lat
     in_time(async {
         let (process, listener) = (small(), unserved());
         let (handle, commands) = WorkerHandle::with_queue();
-        let (socket, _clients) = queued(2);
-        let accepted = || {
-            let (stream, peer) = sys::accept(&socket).expect("a client");
-            let permits = process.take_session().expect("room");
-            let load = LoadGuard::new(handle.shared_load());
-            let connection = Connection { stream, peer, permits, load };
-            Accepted { connection, route: route(Served::One(listener.clone())) }
-        };
+        let (socket, _clients) = queued(2, b"x");
+        let accepted = || accepted(&socket, &process, &listener, handle.shared_load());
         assert!(handle.send(Command::Drain { millis: 60_000 }).await);
         handle.adopt(accepted()).expect("a place behind the command");
         let mut run = pin!(worker(&process).run(commands));
@@ -112,6 +117,58 @@ fn a_worker_that_drains_runs_the_connections_on_their_way_to_it_and_takes_no_lat
         handle.adopt(accepted()).expect_err("the worker that has accepted it keeps it");
         run.await;
         assert_eq!(counted(&listener, EndReason::NoBackend), (1, 1));
+    });
+}
+
+/// A listener without endpoints, changed like this.
+fn changed(change: impl FnOnce(&mut Listener)) -> Arc<Shared> {
+    let mut spec = (*listener(1, "b")).clone();
+    change(&mut spec);
+    Shared::new(id("a"), Arc::new(spec), Arc::default(), Arc::default())
+}
+
+/// Listeners whose sessions wait for a PROXY header, in the queue, and for the first answer to the name of a backend.
+fn waiting() -> [Arc<Shared>; 3] {
+    let trusted = vec!["127.0.0.0/8".parse().expect("a network")];
+    let protocol = ProxyProtocol { accept: AcceptHeader::Required, trusted, ..ProxyProtocol::default() };
+    let header = changed(|spec| spec.proxy_protocol = Some(Box::new(protocol)));
+    let (max_connections, on_limit) = (Some(0), OnLimit::Queue);
+    let limits = Limits { max_connections, on_limit, max_queued: 1, queue_seconds: 60, ..Limits::default() };
+    let queue = changed(|spec| spec.limits = Some(Box::new(limits.clone())));
+    queue.limiter.set(Some(&limits));
+    let connect = changed(|_| {});
+    connect.first_answer.set(Some(0));
+    [header, queue, connect]
+}
+
+/// What the sessions of a worker hold.
+async fn weighed(thread: &Rc<Thread>) -> Vec<Held<SessionAt>> {
+    let (reply, answer) = oneshot::channel();
+    weigh::weigh(thread.clone(), reply).await;
+    answer.await.expect("an answer")
+}
+
+// D7
+#[test]
+fn a_session_that_waits_before_it_is_connected_is_weighed_and_can_be_reset() {
+    in_time(async {
+        let bytes: &[u8] = &[7; 16 << 10];
+        let [header, queue, connect] = waiting();
+        // A header is read as it comes.
+        let cases = [(header, &b"PROXY "[..], 0), (queue, bytes, bytes.len()), (connect, bytes, bytes.len())];
+        for (listener, sent, unread) in cases {
+            let (process, (socket, _client)) = (small(), queued(1, sent));
+            let thread = worker(&process);
+            thread.begin(accepted(&socket, &process, &listener, &thread.load));
+            // Its task begins the first time, and is woken the second time.
+            let held = [weighed(&thread).await, weighed(&thread).await].concat();
+            assert_eq!(held.len(), 2, "{held:?}");
+            assert!(held.iter().all(|held| held.bytes >= unread as u64 && held.client.is_loopback()), "{held:?}");
+            weigh::reset(&thread.worker, &[held[1].session]);
+            while counted(&listener, EndReason::Shortage) != (1, 1) {
+                tokio::task::yield_now().await;
+            }
+        }
     });
 }
 

@@ -206,11 +206,6 @@ impl Session {
         Poll::Pending
     }
 
-    /// Waits until [`Session::end`] is called.
-    pub async fn asked_to_end(&self) -> EndReason {
-        poll_fn(|cx| self.poll_ended(cx)).await
-    }
-
     /// Waits until [`Session::end`] is called for another reason than silence, and denies that the session is idle.
     pub async fn asked_to_end_at_once(&self) -> EndReason {
         poll_fn(|cx| match self.poll_ended(cx) {
