@@ -8,7 +8,6 @@ use std::{
 use harness::{until, until_within};
 
 use crate::{
-    cpu::cpu_seconds,
     load,
     measure::{Meter, Processes, Usage, status_bytes},
     namespace::Cpus,
@@ -87,10 +86,11 @@ impl Bench {
             // All forwarders begin to deliver with the same promise.
             rustix::fs::sync();
         }
-        let before = cpu_seconds(subject.id());
+        let processes = Processes { forwarder: vec![subject.id()], servers: Vec::new() };
+        let meter = Meter::start(&processes);
         let sink = Sink::start(subject.sink(), row);
         let heard = delivered(subject, &sink, sent / row.wire() as u64);
-        let used = cpu_seconds(subject.id()) - before;
+        let used = meter.stop().forwarder;
         let came = heard.messages as f64;
         // What a forwarder dropped after it was read is seen only here.
         let mut found = taken(if row.is_udp() { came } else { read as f64 / wire }, usage);
