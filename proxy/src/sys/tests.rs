@@ -46,7 +46,7 @@ fn what_a_socket_buffers_counts_with_what_the_system_needs_around_it_until_it_is
     assert_eq!(buffered(&client) + buffered(&server), 0);
     client.set_nonblocking(true).expect("nonblocking");
     let mut written = 0;
-    while let Ok(n) = client.write(&[7; 65536]) {
+    while let Ok(n) = client.write(&[7; 8192]) {
         written += n;
     }
     let held = buffered(&client) + buffered(&server);
