@@ -141,8 +141,8 @@ mod tests {
         let table = scene(Row::Herd, Quantity::AllBack, &[10.0], None).table(&[Row::Herd], &[MEASURE]);
         let line = table.lines().find(|line| line.contains("all agents")).expect("a line").to_owned();
         assert_eq!(line, "| herd: all agents are back, s | 10.00 |  |  |  |  |  |  | ≤ 10.00 s | met |");
-        let verdict = scene(Row::Herd, Quantity::Handshakes, &[203.0], None).verdict(Row::Herd, Quantity::Handshakes);
-        assert_eq!(verdict, Some(("≤ 202 per second".to_owned(), Some(false))));
+        let verdict = scene(Row::Herd, Quantity::Handshakes, &[211.0], None).verdict(Row::Herd, Quantity::Handshakes);
+        assert_eq!(verdict, Some(("≤ 210 per second".to_owned(), Some(false))));
     }
 
     #[test]

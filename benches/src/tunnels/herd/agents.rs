@@ -93,6 +93,7 @@ async fn live(homes: Vec<Home>, seen: Seen, mut stopped: watch::Receiver<bool>) 
         agents.spawn_local(agent(at, home, turns.clone(), seen.clone(), stopped.clone()));
     }
     select! {
+        biased;
         _ = stopped.changed() => {}
         ended = agents.join_next() => panic!("an agent has ended: {ended:?}"),
     }
