@@ -148,8 +148,13 @@ impl Places {
         pause
     }
 
-    /// Notes that an attempt has succeeded.
-    pub fn succeeded(&mut self, dial: &Dial) {
+    /// Notes that an attempt has succeeded. `leaves`: the endpoint takes no new streams. Any endpoint is dialled for one
+    /// that takes some, so such an attempt has failed, and the next one waits.
+    pub fn succeeded(&mut self, dial: &Dial, leaves: bool, now: Duration, chance: f64) {
+        if *dial == Dial::Any && leaves {
+            self.failed(dial, now, chance);
+            return;
+        }
         let place = self.places.entry(dial.clone()).or_default();
         place.dialling = false;
         place.failed = false;

@@ -187,7 +187,8 @@ fn hold<C>(agent: &Agent<C>, dial: &Dial, welcome: &Welcome, epoch: u64) -> Opti
 async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connection<C::Io>) {
     let Connection { io, address, epoch, welcome, held } = connection;
     let id = welcome.endpoint;
-    agent.places.borrow_mut().succeeded(dial);
+    let (leaves, now) = (held.leaving.get(), agent.now());
+    agent.places.borrow_mut().succeeded(dial, leaves, now, (agent.settings.chance)());
     agent.told(&held, &id, welcome.named);
     held.suspect.set(false);
     if agent.draining.get() {

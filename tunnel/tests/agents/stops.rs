@@ -1,4 +1,4 @@
-//! An agent that stops although streams are open.
+//! An agent that stops although streams are open, and an endpoint that does.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio::task::spawn_local;
 use tunnel::agent::{Settings, run};
 use tunnel_core::hello::Boot;
 
-use super::world::{Echo, Plain, Running, Server, address, settings, until, within};
+use super::world::{Echo, Front, Plain, Running, Server, address, settings, until, within};
 use super::{InUse, connect, echo, is_reset};
 
 #[tokio::test]
@@ -62,6 +62,30 @@ async fn streams_of_an_agent_that_nobody_can_stop_once_more_still_have_their_tim
         stream.shutdown().await.expect("shut down");
         assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);
         task.await.expect("the agent ends");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_only_endpoint_drains_does_not_reconnect_without_a_pause() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let front = Front::start(server.address).await;
+        let allowed = target.address.to_string();
+        let told = Settings { chance: || 1.0, ..settings(address(front.address), None, "pi4", &[allowed.as_str()]) };
+        let (_stop, stopped) = watch::channel(false);
+        let _agent = spawn_local(run(told, Plain, Boot([1; 16]), stopped));
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        server.endpoint.drain();
+        // It looks for another endpoint, and finds the same one.
+        until(|| front.accepted.get() >= 2).await;
+        let first = Instant::now();
+        until(|| front.accepted.get() >= 4).await;
+        let pauses = Duration::from_millis(200 + 600);
+        assert!(first.elapsed() > pauses / 2, "two more attempts within {:?}", first.elapsed());
+        echo(&mut stream, b"while the endpoint drains").await;
     })
     .await;
 }

@@ -325,7 +325,7 @@ impl Fleet {
         }
         self.strangers.remove(&(gate, place));
         self.door(gate).authenticate(place, now).expect("a place for each agent");
-        self.agents[agent].places.succeeded(&connection.attempt.dial);
+        self.agents[agent].places.succeeded(&connection.attempt.dial, false, now, 0.0);
         if let Some(before) = self.attach(connection) {
             self.release(&before, now);
         }

@@ -45,7 +45,7 @@ fn a_lost_endpoint_is_dialled_by_its_id_and_any_other_if_it_does_not_answer() {
     places.failed(&to("a"), at(5), 0.0);
     assert_eq!(places.due(&lost, at(5)), [to("a"), Dial::Any]);
     // Another endpoint serves: the first one is still wanted for its streams.
-    places.succeeded(&Dial::Any);
+    places.succeeded(&Dial::Any, false, at(5), 0.0);
     places.failed(&to("a"), at(6), 0.0);
     assert_eq!(places.due(&sessions(&[("a", LOST), ("b", ATTACHED)]), at(6)), [to("a")]);
 }
@@ -67,7 +67,7 @@ fn an_endpoint_that_is_named_no_more_is_dialled_only_for_its_session() {
     places.told(&id("a"), peers(&["b", "c"]));
     let one = sessions(&[("a", ATTACHED)]);
     assert_eq!(places.due(&one, at(0)), [to("b"), to("c")]);
-    places.succeeded(&to("b"));
+    places.succeeded(&to("b"), false, at(0), 0.0);
     places.failed(&to("c"), at(0), 0.0);
     places.told(&id("a"), peers(&["b"]));
     let both = sessions(&[("a", ATTACHED), ("b", ATTACHED)]);
@@ -114,6 +114,22 @@ fn an_agent_whose_endpoint_leaves_dials_elsewhere_first() {
     // Open streams are resumed where they are.
     let lost = sessions(&[("a", Standing { leaving: true, ..LOST }), ("b", ATTACHED)]);
     assert_eq!(places.due(&lost, at(0)), [to("a")]);
+}
+
+#[test]
+fn an_agent_that_finds_only_the_endpoint_that_leaves_looks_for_others_less_and_less_often() {
+    let leaving = sessions(&[("a", Standing { leaving: true, ..ATTACHED })]);
+    let mut places = Places::new(4);
+    for (now, next) in [(0, 200), (200, 800), (800, 1800)] {
+        assert_eq!(places.due(&leaving, at(now)), [Dial::Any]);
+        places.succeeded(&Dial::Any, true, at(now), 1.0);
+        assert_eq!(places.next(&leaving), Some(at(next)));
+        assert_eq!(places.due(&leaving, at(next - 1)), NONE);
+    }
+    assert_eq!(places.due(&leaving, at(1800)), [Dial::Any]);
+    places.succeeded(&Dial::Any, false, at(1800), 1.0);
+    let both = sessions(&[("a", Standing { leaving: true, ..ATTACHED }), ("b", ATTACHED)]);
+    assert_eq!(places.next(&both), None);
 }
 
 #[test]
