@@ -44,8 +44,10 @@ fn children_that_somebody_deletes_or_changes_come_back_within_seconds() {
     namespace.until::<NetworkPolicy>("edge", "has its label again", |policy| {
         policy.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("app.kubernetes.io/managed-by"))
     });
-    let repaired = operator.metric("portlane_operator_children_applied_total{result=\"repaired\"}");
-    assert!((7.0..16.0).contains(&repaired), "8 changes by others were repaired {repaired} times");
+    // A repair applies all children, so it may also undo the next change.
+    let repaired = || operator.metric("portlane_operator_children_applied_total{result=\"repaired\"}");
+    until("repairs are counted", || repaired() >= 4.0);
+    assert!(repaired() < 16.0, "8 changes by others were repaired {} times", repaired());
 }
 
 #[test]
