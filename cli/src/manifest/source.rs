@@ -17,8 +17,13 @@ use super::{
     parse, text,
 };
 
-/// A file that is absent or empty for less than this time counts as being replaced.
+/// A file or folder that is absent, or a file that is empty, for less than this time counts as being replaced.
 const GONE_AFTER: Duration = Duration::from_secs(1);
+
+/// The problem of a folder that was given and is absent. It may be on its way back, as after a checkout, so objects end
+/// only with manifests that are missing in a folder that is there.
+const NO_FOLDER: &str = "cannot be read: the folder no longer exists, and its previous objects keep running; restore it; \
+                         to stop its forwards, delete the manifests in it or stop the program";
 
 /// Change of a file since the last read.
 pub(crate) enum FileChange {
@@ -28,7 +33,7 @@ pub(crate) enum FileChange {
     NoManifest,
     /// The file cannot be read; its previous documents stay.
     Unreadable(Problem),
-    /// The file was removed; or a folder that could not be listed is readable again.
+    /// The file was removed; or the problem of a folder ended: it can be listed again, or a file has taken its place.
     Gone,
 }
 
@@ -46,9 +51,16 @@ pub(crate) struct Sources {
     paths: Vec<PathBuf>,
     recursive: bool,
     files: BTreeMap<PathBuf, File>,
-    /// Folders that could not be listed at the last read, with the reported error.
-    unlisted: BTreeMap<PathBuf, String>,
+    /// The given paths that were folders when they were last seen.
+    folders: BTreeMap<PathBuf, Folder>,
     skipped: Skipped,
+}
+
+#[derive(Default)]
+struct Folder {
+    /// Error of the last read, if it was reported that the folder could not be listed.
+    refusal: Option<String>,
+    absent_since: Option<Instant>,
 }
 
 struct File {
@@ -80,8 +92,8 @@ impl Sources {
                 kind.push(path.clone());
             }
         }
-        let (files, unlisted) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { streams, paths: followed, recursive, files, unlisted, skipped: Skipped::default() })
+        let (files, folders) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { streams, paths: followed, recursive, files, folders, skipped: Skipped::default() })
     }
 
     /// Whether a source can change later; standard input and pipes cannot.
@@ -116,7 +128,7 @@ impl Sources {
     /// Returns the changes since the last call, by file.
     pub(crate) fn look(&mut self) -> Vec<(String, FileChange)> {
         let mut changes = Vec::new();
-        let present = self.present(&mut changes);
+        let (present, held) = self.present(&mut changes);
         for path in &present {
             self.files.entry(path.clone()).or_insert_with(|| File {
                 followed: Followed::new(path.clone()),
@@ -129,6 +141,11 @@ impl Sources {
             });
         }
         for (path, file) in &mut self.files {
+            // That a file is not seen says nothing while its folder is not seen either.
+            if held.iter().any(|folder| path.starts_with(folder)) {
+                file.absent_since = None;
+                continue;
+            }
             let origin = if self.paths.contains(path) { Origin::Named } else { Origin::Folder };
             let name = path.display().to_string();
             let found = file.look(present.contains(path), &name, origin);
@@ -146,34 +163,66 @@ impl Sources {
         changes
     }
 
-    fn present(&mut self, changes: &mut Vec<(String, FileChange)>) -> BTreeSet<PathBuf> {
-        let mut present = BTreeSet::new();
+    /// Returns the files that are there, or may be, and the folders whose files cannot be looked at.
+    fn present(&mut self, changes: &mut Vec<(String, FileChange)>) -> (BTreeSet<PathBuf>, Vec<PathBuf>) {
+        let (mut present, mut held) = (BTreeSet::new(), Vec::new());
         self.skipped = Skipped::default();
         for path in &self.paths {
-            if !path.is_dir() && !self.unlisted.contains_key(path) {
+            let name = path.display().to_string();
+            let found = fs::metadata(path);
+            // A path at which nothing can be seen stays what it was.
+            let is_folder = found.as_ref().map_or_else(|_| self.folders.contains_key(path), fs::Metadata::is_dir);
+            if !is_folder {
+                // The problem of a folder ends with the file that has taken its place.
+                let was_refused = self.folders.remove(path).is_some_and(|folder| folder.refusal.is_some());
+                changes.extend(was_refused.then_some((name, FileChange::Gone)));
                 present.insert(path.clone());
                 continue;
             }
-            let name = path.display().to_string();
-            match folder::list(path, self.recursive) {
+            if found.is_err() {
+                held.push(path.clone());
+            }
+            let state = self.folders.entry(path.clone()).or_default();
+            match found.and_then(|_| folder::list(path, self.recursive)) {
                 Ok(Listing { manifests, skipped }) => {
                     present.extend(manifests);
                     self.skipped.extend(skipped);
-                    if self.unlisted.remove(path).is_some() {
-                        changes.push((name, FileChange::Gone));
-                    }
+                    changes.extend(state.mark_listed().then_some((name, FileChange::Gone)));
                 }
                 Err(error) => {
                     // The files of the folder stay: a folder that cannot be listed is not known to be empty.
                     present.extend(self.files.keys().filter(|file| file.starts_with(path)).cloned());
-                    let message = error.to_string();
-                    if self.unlisted.insert(path.clone(), message.clone()) != Some(message) {
-                        changes.push((name.clone(), change(&name, Err(error), Origin::Named)));
-                    }
+                    changes.extend(state.refuse(&name, error).map(|change| (name, change)));
                 }
             }
         }
-        present
+        (present, held)
+    }
+}
+
+impl Folder {
+    /// Returns whether it was reported that the folder could not be listed.
+    fn mark_listed(&mut self) -> bool {
+        self.absent_since = None;
+        self.refusal.take().is_some()
+    }
+
+    /// The problem of a folder that cannot be listed, unless it was reported or the folder may be about to be replaced.
+    fn refuse(&mut self, name: &str, error: io::Error) -> Option<FileChange> {
+        let is_absent = error.kind() == io::ErrorKind::NotFound;
+        self.absent_since = is_absent.then(|| self.absent_since.unwrap_or_else(Instant::now));
+        if self.absent_since.is_some_and(|since| since.elapsed() < GONE_AFTER) {
+            return None;
+        }
+        let message = error.to_string();
+        if self.refusal.replace(message.clone()) == Some(message) {
+            return None;
+        }
+        Some(if is_absent {
+            FileChange::Unreadable(problem(name, 1, NO_FOLDER.to_owned()))
+        } else {
+            change(name, Err(error), Origin::Named)
+        })
     }
 }
 

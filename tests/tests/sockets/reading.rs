@@ -222,6 +222,36 @@ fn a_file_that_is_emptied_keeps_running_what_it_had() {
 }
 
 #[test]
+fn a_folder_that_is_moved_away_keeps_running_what_it_had_until_it_is_back() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("folder"));
+    let path = folder.path().join("forwards");
+    fs::create_dir(&path).expect("folder");
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    fs::write(path.join("f.yaml"), manifest).expect("write");
+    let mut command = Command::new(binary("portlane"));
+    command.args(["run", "--log", "json", "-f"]).arg(&path);
+    let program = Program::start(command, folder);
+    program.wait("bound", "f/l");
+    let mut live = connect(port).expect("connect");
+    fs::rename(&path, program.path("away")).expect("move");
+    let told = program.wait("refused", "forwards:1");
+    let message = told["message"].as_str().unwrap_or_default();
+    for words in ["the folder no longer exists", "keep running", "restore it", "delete the manifests in it"] {
+        assert!(message.contains(words), "{words:?} is not in {told}");
+    }
+    round_trip(&mut live, b"x").expect("the session continues");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("new sessions too");
+    fs::rename(program.path("away"), &path).expect("move");
+    program.wait("accepted", "forwards");
+    let count = |event: &str| program.events().iter().filter(|line| line["event"] == event).count();
+    assert_eq!((count("refused"), count("removed")), (1, 0), "{:#?}", program.events());
+    fs::remove_file(path.join("f.yaml")).expect("remove");
+    program.wait("removed", "f/l");
+    until("no new connection", || connect(port).is_err());
+}
+
+#[test]
 fn sighup_ends_nothing_while_a_pipe_is_being_read() {
     let backend = Backend::start(Behaviour::Echo);
     let port = free_port();
