@@ -2,6 +2,7 @@
 //! The control thread serves both, so that a scrape takes no time from workers.
 
 mod conns;
+mod drain;
 mod events;
 mod page;
 mod scrape;
@@ -34,6 +35,8 @@ use crate::{core::control::reports::Published, listen, metrics::Metrics, process
 
 /// Most sessions that /conns lists.
 pub const SESSIONS: usize = 10_000;
+/// The answer of a process that is shutting down to most requests.
+pub const ENDING: &str = "the proxy is shutting down";
 /// Content type of a stream of server-sent events.
 const STREAM: &str = "text/event-stream";
 
@@ -180,7 +183,7 @@ async fn respond(guest: &Guest, view: &View, request: &Request<Incoming>) -> Res
         (&Method::GET, "/conns") => conns::list(view, request.uri().query()).await,
         // Only HEAD gets here.
         (&Method::GET, "/events") => typed(STREAM, ""),
-        (&Method::POST, "/drain") => drain(view, request.uri().query()).await,
+        (&Method::POST, "/drain") => drain::begin(view, guest.role, request.uri().query()).await,
         (&Method::GET, _) => page::file(path).unwrap_or_else(|| refused_method(path, served)),
         _ => refused_method(path, served),
     }
@@ -259,23 +262,17 @@ fn ready(view: &View) -> Response<Full<Bytes>> {
 async fn config(view: &View) -> Response<Full<Bytes>> {
     let (reply, answer) = oneshot::channel();
     if view.control.send(Control::Current(reply)).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
+        return ending();
     }
     match answer.await {
         Ok(configuration) => json(serde_json::to_string_pretty(&configuration)),
-        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n"),
+        Err(_) => ending(),
     }
 }
 
-async fn drain(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
-    let seconds = query.and_then(|query| query.strip_prefix("seconds=")).map_or(Ok(300), str::parse::<u64>);
-    let Ok(seconds) = seconds else {
-        return text(StatusCode::BAD_REQUEST, "seconds must be a whole number: POST /drain?seconds=30\n");
-    };
-    if view.control.send(Control::Drain(Duration::from_secs(seconds))).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
-    }
-    text(StatusCode::ACCEPTED, "draining\n")
+/// The answer to a request that comes too late.
+fn ending() -> Response<Full<Bytes>> {
+    text(StatusCode::SERVICE_UNAVAILABLE, &format!("{ENDING}\n"))
 }
 
 fn json(body: Result<impl Into<Bytes>, serde_json::Error>) -> Response<Full<Bytes>> {

@@ -6,7 +6,7 @@ use hyper::{Response, StatusCode, body::Bytes};
 use proxy_api::{LiveSession, Selection};
 use tokio::sync::oneshot;
 
-use super::{SESSIONS, View, json, text};
+use super::{SESSIONS, View, ending, json, text};
 use crate::supervisor::Control;
 
 /// Usual size of a session in the list, in bytes; one with long names takes more.
@@ -21,7 +21,7 @@ pub(super) async fn list(view: &View, query: Option<&str>) -> Response<Full<Byte
     let (reply, answer) = oneshot::channel();
     let some = Selection { limit, ..Selection::default() };
     if view.control.send(Control::Inspect(some, reply)).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
+        return ending();
     }
     json(lines(&answer.await.unwrap_or_default().sessions))
 }

@@ -296,6 +296,27 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
     assert!(seen >= 5, "only {seen} examples found");
 }
 
+/// The answer to a request to drain, with this header.
+fn ask_to_drain(admin: u16, header: &str) -> String {
+    let mut stream = connect(admin).expect("admin");
+    write!(stream, "POST /drain?seconds=60 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").expect("request");
+    let mut answer = String::new();
+    io::Read::read_to_string(&mut stream, &mut answer).expect("answer");
+    answer
+}
+
+#[test]
+fn a_proxy_that_is_asked_to_drain_says_by_whom_before_it_ends() {
+    let (port, health, admin) = (free_port(), free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(9)]);
+    let document = text(&portlane(&["translate", "-f", "-"], &manifest).stdout);
+    let mut program = Program::proxy(&document, health, admin, &[]);
+    assert!(ask_to_drain(admin, "").contains("202"));
+    assert!(program.wait_for_end(Duration::from_secs(20)).success());
+    let told = program.wait("draining", "process");
+    assert_eq!(told["message"], "POST /drain at the admin address: no session is live");
+}
+
 #[test]
 fn a_drain_by_the_admin_address_starts_at_once_and_hangs_on_no_edit() {
     let backend = Backend::start(Behaviour::Echo);
@@ -305,15 +326,11 @@ fn a_drain_by_the_admin_address_starts_at_once_and_hangs_on_no_edit() {
     let mut program = Program::run(&manifest, free_port(), &["--admin-address", &address]);
     let mut live = connect(port).expect("connect");
     round_trip(&mut live, b"x").expect("echo");
-    let ask_to_drain = |header: &str| {
-        let mut stream = connect(admin).expect("admin");
-        write!(stream, "POST /drain?seconds=60 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").expect("request");
-        let mut answer = String::new();
-        std::io::Read::read_to_string(&mut stream, &mut answer).expect("answer");
-        answer
-    };
-    assert!(ask_to_drain("Origin: http://example.com\r\n").contains("403"), "refused for web pages");
-    assert!(ask_to_drain("").contains("202"));
+    assert!(ask_to_drain(admin, "Origin: http://example.com\r\n").contains("403"), "refused for web pages");
+    assert!(ask_to_drain(admin, "").contains("202"));
+    let told = program.wait("draining", "process");
+    let expected = "POST /drain at the admin address: 1 live session(s) can continue for up to 60 s";
+    assert_eq!(told["message"], expected);
     until("no new connection", || connect(port).is_err());
     program.edit(&manifest.replace("name: l", "name: m"));
     round_trip(&mut live, b"x").expect("a live session keeps running");
