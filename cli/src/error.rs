@@ -68,6 +68,14 @@ pub enum Error {
         /// The problem with the answer.
         why: String,
     },
+    /// The process is shutting down.
+    #[error("GET {path} from {address}: {}", proxy::http::ENDING)]
+    Ending {
+        /// The admin address.
+        address: SocketAddr,
+        /// The document.
+        path: &'static str,
+    },
     /// The process runs no such forward.
     #[error("{0}")]
     NoForward(String),

@@ -332,6 +332,9 @@ fn a_drain_by_the_admin_address_starts_at_once_and_hangs_on_no_edit() {
     let expected = "POST /drain at the admin address: 1 live session(s) can continue for up to 60 s";
     assert_eq!(told["message"], expected);
     until("no new connection", || connect(port).is_err());
+    let status = portlane(&["status", "--admin-address", &address], "");
+    let expected = format!("error: GET /config from {address}: the proxy is shutting down\n");
+    assert_eq!((status.status.code(), text(&status.stderr)), (Some(2), expected));
     program.edit(&manifest.replace("name: l", "name: m"));
     round_trip(&mut live, b"x").expect("a live session keeps running");
     drop(live);
