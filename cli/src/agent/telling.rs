@@ -124,6 +124,10 @@ fn subject(place: &str) -> &str {
 
 /// Describes the time of the next attempt.
 pub(super) fn next(pause: Duration) -> String {
+    // A shorter pause would be shown as 0.0 s.
+    if pause < Duration::from_millis(50) {
+        return "the next attempt follows at once".to_owned();
+    }
     format!("the next attempt is in {:.1} s", pause.as_secs_f64())
 }
 
@@ -229,6 +233,13 @@ mod tests {
         assert_eq!(events(&lines), ["unreached", "unreached", "connected", "unreached"]);
         assert_eq!(lines[0].1, "no way; the next attempt is in 1.5 s");
         assert_eq!(lines[2].1, "to edge.example.com:7443");
+    }
+
+    #[test]
+    fn a_pause_that_rounds_to_zero_is_not_told() {
+        for (millis, expected) in [(0, "follows at once"), (49, "follows at once"), (50, "is in 0.1 s")] {
+            assert_eq!(next(Duration::from_millis(millis)), format!("the next attempt {expected}"));
+        }
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Late {
 fn reasons(agent: &Program) -> Vec<String> {
     let reason = |event: &Event| {
         let message = event["message"].as_str().unwrap_or_default();
-        let (why, _) = message.split_once("; the next attempt is in ").expect("the time of the next attempt");
+        let (why, _) = message.split_once("; the next attempt ").expect("the time of the next attempt");
         why.to_owned()
     };
     agent.events().iter().filter(|event| event["event"] == "enrolment").map(reason).collect()
