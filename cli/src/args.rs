@@ -30,13 +30,16 @@ impl Cli {
     /// Reads the arguments of this process. Ends the process with a message if they are invalid, each or together.
     pub(crate) fn read() -> Self {
         let parsed = Self::with_cluster_verbs().try_get_matches();
-        let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
-        let cli = parsed.unwrap_or_else(|error| match cluster_hint(&error) {
+        let parsed = parsed.and_then(|matches| {
+            let verb = matches.subcommand_name().unwrap_or_default().to_owned();
+            Ok((verb, Self::from_arg_matches(&matches)?))
+        });
+        let (verb, cli) = parsed.unwrap_or_else(|error| match cluster_hint(&error) {
             Some(hint) => Self::command().error(ErrorKind::UnknownArgument, hint).exit(),
             None => error.exit(),
         });
         if let Some(flaw) = cli.flaw() {
-            Self::command().error(ErrorKind::ValueValidation, flaw).exit();
+            refusal(Self::command(), &verb, &flaw).exit();
         }
         cli
     }
@@ -58,6 +61,17 @@ impl Cli {
             Command::Validate(args) => args.input.flaw(),
             _ => None,
         }
+    }
+}
+
+/// The message about arguments of a verb that are valid one by one and not together, with the usage of the verb.
+#[must_use]
+pub fn refusal(mut command: clap::Command, verb: &str, flaw: &str) -> clap::Error {
+    // Only then do the verbs have their whole names, such as `portlane run`.
+    command.build();
+    match command.find_subcommand_mut(verb) {
+        Some(verb) => verb.error(ErrorKind::ValueValidation, flaw),
+        None => command.error(ErrorKind::ValueValidation, flaw),
     }
 }
 
@@ -168,6 +182,16 @@ mod tests {
                 (flaw, expected) => flaw.is_none() && expected.is_none(),
             };
             assert!(is_as_expected, "{words:?}: {flaw:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_refused_together_show_the_usage_of_their_verb() {
+        for (verb, usage) in [("run", "Usage: portlane run "), ("validate", "Usage: portlane validate ")] {
+            let error = refusal(Cli::command(), verb, "a flaw");
+            let text = error.to_string();
+            assert!(text.starts_with("error: a flaw\n") && text.contains(usage), "{text}");
+            assert_eq!(error.exit_code(), 2);
         }
     }
 

@@ -47,6 +47,7 @@ pub use proxy_api::with_causes;
 
 use self::args::{Cli, Command};
 pub use self::{
+    args::refusal,
     check::Validate,
     error::Error,
     input::Input,

@@ -5,10 +5,11 @@ mod live;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use kubectl_core::{conns::Clients, live::SessionId, logs::Filter};
 pub(crate) use portlane::output::{Format, Output};
+use portlane::refusal;
 
 pub(crate) use self::{
     attach::{ClusterRun, Forward},
@@ -59,12 +60,12 @@ impl Cli {
     pub(crate) fn read() -> Self {
         let cli = Self::parse();
         let flaw = match &cli.command {
-            Command::Run(args) => args.run.flaw(),
-            Command::Validate(args) => args.input.flaw(),
+            Command::Run(args) => args.run.flaw().map(|flaw| ("run", flaw)),
+            Command::Validate(args) => args.input.flaw().map(|flaw| ("validate", flaw)),
             _ => None,
         };
-        if let Some(flaw) = flaw {
-            Self::command().error(ErrorKind::ValueValidation, flaw).exit();
+        if let Some((verb, flaw)) = flaw {
+            refusal(Self::command(), verb, &flaw).exit();
         }
         cli
     }
@@ -324,6 +325,16 @@ mod tests {
         let Command::Validate(args) = &cli.command else { panic!("the command is validate") };
         assert_eq!(args.input.namespace(), "default", "there is no cluster with a context");
         assert!(args.input.flaw().is_some_and(|flaw| flaw.contains("name files")));
+    }
+
+    #[test]
+    fn arguments_that_are_refused_together_show_the_usage_of_their_verb() {
+        for (verb, usage) in
+            [("run", "Usage: kubectl portlane run "), ("validate", "Usage: kubectl portlane validate ")]
+        {
+            let text = refusal(Cli::command(), verb, "a flaw").to_string();
+            assert!(text.contains("error: a flaw") && text.contains(usage), "{text}");
+        }
     }
 
     #[test]
