@@ -195,7 +195,7 @@ impl Driver {
         let touched = self.cache.apply(&source, seen);
         if self.cache.left_out != left_out {
             if left_out == 0 {
-                tracing::warn!(?source, "more objects than --max-objects, leaving out the others");
+                tracing::warn!(?source, "there are more objects than --max-objects: the operator ignores the others");
             }
             self.metrics.left_out.set(i64::try_from(self.cache.left_out).unwrap_or(i64::MAX));
         }
@@ -298,7 +298,7 @@ impl Driver {
     fn tick(&mut self) {
         let now = self.now();
         for source in self.cache.due_lists(now) {
-            tracing::info!(?source, "there is room for objects that were left out, listing again");
+            tracing::info!(?source, "there is room for objects that were ignored: listing this kind again");
             self.watches.list_again(&source);
         }
         let Some(leading) = self.leading.as_ref().filter(|leading| leading.known.began().is_some()) else { return };

@@ -153,8 +153,8 @@ fn addresses(
     }
     match gateway.spec.service.as_ref().and_then(|service| service.type_) {
         Some(ServiceType::LoadBalancer) => Err(NoAddress::Awaited(format!(
-            "the join string waits for an address of the load balancer of ForwardGateway {key}: see the events of its \
-             Service, or set spec.tunnels.advertise"
+            "no join string can be issued until the load balancer of ForwardGateway {key} has an address: see the \
+             events of its Service, or set spec.tunnels.advertise"
         ))),
         Some(ServiceType::None) => Err(NoAddress::Missing(format!(
             "ForwardGateway {key} has no Service, and the join string needs an address: set spec.tunnels.advertise"

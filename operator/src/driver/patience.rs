@@ -62,7 +62,7 @@ impl Patience {
         count(&self.metrics.api_errors, "request", "unfinished");
         // The first such effect is logged: many effects may wait for the same thing.
         if given_up.insert(name) {
-            tracing::warn!("work on {name} gave no result within {} s, will retry", EFFECT_LIMIT.as_secs());
+            tracing::warn!("work on {name} did not finish within {} s, will retry", EFFECT_LIMIT.as_secs());
         }
     }
 }

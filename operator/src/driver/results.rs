@@ -38,7 +38,11 @@ impl Driver {
         match self.schedules.gateways.applied(applied, now) {
             Ended::Applied => "applied",
             Ended::Repaired(children) => {
-                tracing::warn!(%gateway, ?children, "another client changed or deleted children of the gateway: repaired");
+                tracing::warn!(
+                    %gateway,
+                    ?children,
+                    "another client changed or deleted children of the gateway: the operator restored them"
+                );
                 "repaired"
             }
             Ended::Failed { why, is_new } => {
@@ -66,7 +70,7 @@ impl Driver {
         if !ended.is_repaired {
             return result;
         }
-        tracing::warn!(%autoscaler, "another client changed or deleted the autoscaler: repaired");
+        tracing::warn!(%autoscaler, "another client changed or deleted the autoscaler: the operator restored it");
         "repaired"
     }
 }

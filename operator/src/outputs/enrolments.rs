@@ -192,7 +192,7 @@ impl Enroller {
         match self.try_sign(judged, request).await {
             Ok(answered) => {
                 if self.failing().signed(gateway_uid) {
-                    tracing::info!(gateway_uid, "certificates for tunnels are signed again");
+                    tracing::info!(gateway_uid, "certificates for tunnels can be signed again");
                 }
                 answered
             }

@@ -195,7 +195,7 @@ impl Election {
         let parameters = PostParams::default();
         let written = timeout(RELEASE, self.api.replace(&self.candidate.name, &parameters, &lease)).await;
         if let Err(error) = written.map_or(Err(TryError::Late), |written| written.map_err(TryError::from)) {
-            tracing::warn!(%error, "cannot release the Lease: another replica takes over only once it has lapsed");
+            tracing::warn!(%error, "cannot release the Lease: another replica takes over only once it has expired");
         }
     }
 }

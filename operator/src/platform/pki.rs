@@ -138,7 +138,7 @@ impl Authority {
                         tracing::warn!(
                             %error,
                             cause,
-                            "cannot refresh certificates, keeping the current ones, will retry"
+                            "cannot refresh certificates: the current ones stay in use, will retry"
                         );
                     }
                     next.pause
@@ -186,11 +186,11 @@ impl Authority {
         if self.used.is_some() {
             tracing::warn!(
                 secret = %self.name,
-                "the Secret with the operator's CA was deleted, generated a new CA: proxies without a stream do not \
-                 trust it until their pods are replaced (docs/security.md)"
+                "the Secret with the operator's CA was deleted, so the operator generated a new CA: proxies without a \
+                 stream do not trust it until their pods are replaced (docs/security.md)"
             );
         } else {
-            tracing::info!(secret = %self.name, "the Secret with the operator's CA did not exist, generated a CA");
+            tracing::info!(secret = %self.name, "there was no Secret with the operator's CA: generated a CA");
         }
     }
 
@@ -198,8 +198,8 @@ impl Authority {
     fn log_expired(&self) {
         tracing::warn!(
             secret = %self.name,
-            "the operator's CA expired while no operator ran, generated a new CA: the fleets roll out, and sidecars do \
-             not trust it until their pods are replaced (docs/security.md)"
+            "the operator's CA expired while no operator ran, so the operator generated a new CA: fleets are rolled \
+             out, and sidecars do not trust the new CA until their pods are replaced (docs/security.md)"
         );
     }
 

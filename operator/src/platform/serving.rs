@@ -52,18 +52,18 @@ pub struct Serving {
 /// that they accept.
 #[derive(Debug, thiserror::Error)]
 enum ServingError {
-    #[error("cannot read Secret {name}, which should hold the certificate of webhook and metrics API")]
+    #[error("cannot read Secret {name}, which should hold the certificate of the webhook and the metrics API")]
     Secret {
         name: String,
         #[source]
         source: RequestError,
     },
     #[error(
-        "Secret {0} does not exist, so API servers reach neither webhook nor metrics API: create the Secret, or check \
-         the Certificate of cert-manager that should"
+        "Secret {0} does not exist, so API servers can reach neither the webhook nor the metrics API: create the \
+         Secret, or check the cert-manager Certificate that should create it"
     )]
     Missing(String),
-    #[error("Secret {name} holds no certificate that can be used ({why}): it needs tls.crt and tls.key, both PEM")]
+    #[error("Secret {name} holds no usable certificate ({why}): it needs tls.crt and tls.key, both PEM")]
     Unusable { name: String, why: String },
     #[error("the certificate in Secret {name} {flaw}")]
     Flawed { name: String, flaw: Flaw },

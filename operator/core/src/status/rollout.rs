@@ -42,8 +42,11 @@ pub(crate) const REMEDY: &str = "its new pods do not become ready, or its old po
 pub fn outdated(behind: &Behind, image: &str) -> Finding {
     let (reason, message) = match behind {
         Behind::Queued { image: next, first, is_stopped } => {
-            let until =
-                if *is_stopped { "which has stopped: see the status of that gateway" } else { "which goes first" };
+            let until = if *is_stopped {
+                "whose rollout has stopped: see the status of that gateway"
+            } else {
+                "which goes first"
+            };
             let gets = if next == image { "the new settings of the installation".to_owned() } else { next.clone() };
             (QUEUED, format!("the fleet keeps {image}, and gets {gets} after the fleet of {first}, {until}"))
         }

@@ -166,7 +166,8 @@ pub(crate) fn warning(world: &World, forward: &ValidForward, listener: &ValidLis
         }
         (_, Some(_)) => return None,
         (_, None) => format!(
-            "in a cluster, ForwardAgent {agent} needs spec.gateway, and the forward is placed there or in sidecars"
+            "in a cluster, ForwardAgent {agent} needs spec.gateway, and the forward has to be placed on that gateway \
+             or in sidecars"
         ),
     };
     Some(format!(

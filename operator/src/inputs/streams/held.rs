@@ -26,7 +26,10 @@ impl Excess {
                 let message = "more listeners, endpoint sets, agents, peers or sidecars than a proxy may hold";
                 ("too_large", Status::resource_exhausted(message))
             }
-            Self::NoRoom => ("busy", Status::resource_exhausted("no room for more revisions than expected; try again")),
+            Self::NoRoom => {
+                let message = "the operator has no memory for more revisions than it expects of this proxy; try again";
+                ("busy", Status::resource_exhausted(message))
+            }
         }
     }
 }

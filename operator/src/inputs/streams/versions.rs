@@ -47,7 +47,7 @@ impl Versions {
             tracing::info!(
                 version = label,
                 operator = OWN,
-                "proxies of another release than the operator's are connected"
+                "a proxy of another release than the operator has connected"
             );
         }
         self.metrics.proxy_versions.get_or_create(&[("version", label.clone())]).inc();

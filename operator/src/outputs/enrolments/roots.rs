@@ -36,8 +36,8 @@ pub enum RootError {
     },
     /// The Secret does not hold a root.
     #[error(
-        "{key} in Secret {name} does not hold the root of a gateway and its key: restore it, or remove it to have a new \
-         root made, with which all agents of that gateway enrol again"
+        "{key} in Secret {name} does not hold the root of a gateway and its key: restore it, or remove it; if it is \
+         removed, the operator generates a new root, and all agents of that gateway have to enrol again"
     )]
     Content {
         /// Name of the Secret.
@@ -47,8 +47,8 @@ pub enum RootError {
     },
     /// The root is not valid now.
     #[error(
-        "the root of a gateway, {key} in Secret {name}, {why}: check the clock of the node, and if it is right, remove \
-         it to have a new root made, with which all agents of that gateway enrol again"
+        "the root of a gateway, {key} in Secret {name}, {why}: check the clock of the node; if the clock is right, \
+         remove {key}: the operator then generates a new root, and all agents of that gateway have to enrol again"
     )]
     Validity {
         /// Name of the Secret.
@@ -60,16 +60,18 @@ pub enum RootError {
     },
     /// There is no room for another root.
     #[error(
-        "Secret {0} holds {most} roots and may hold no more: those of gateways that are gone are removed within two weeks, \
-         or remove them now; the key of each is NAMESPACE.UID.pem, with the namespace and the uid of its ForwardGateway",
+        "Secret {0} holds {most} roots, which is the limit: the operator removes the roots of deleted gateways within \
+         two weeks; to remove them now, delete their keys NAMESPACE.UID.pem, with the namespace and the uid of the \
+         ForwardGateway",
         most = ROOTS
     )]
     Full(String),
     /// The namespace of the gateway has its maximum of roots.
     #[error(
-        "Secret {name} holds {most} roots of gateways in namespace {namespace}, which may have no more: those of gateways \
-         that are gone are removed within two weeks, or remove them now; the key of each is {namespace}.UID.pem, with the \
-         uid of its ForwardGateway. Or set PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE of the operator"
+        "Secret {name} holds {most} roots of gateways in namespace {namespace}, which is the limit of a namespace: the \
+         operator removes the roots of deleted gateways within two weeks; to remove them now, delete their keys \
+         {namespace}.UID.pem, with the uid of the ForwardGateway; or set PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE of the \
+         operator to a higher limit"
     )]
     Share {
         /// Name of the Secret.
@@ -214,7 +216,11 @@ impl TunnelRoots {
         }
         self.note(&mut secret, &unused).await?;
         for key in &gone {
-            tracing::info!(secret = %self.name, key, "removed an unused root of the tunnels: all that it signed has expired");
+            tracing::info!(
+                secret = %self.name,
+                key,
+                "removed an unused root of the tunnels: every certificate that it signed has expired"
+            );
         }
         Ok(gone.len())
     }
@@ -260,7 +266,7 @@ impl TunnelRoots {
             answer(self.api.create(&parameters, &secret)).await
         };
         made.map_err(|source| self.failed(source))?;
-        tracing::info!(secret = %self.name, key, "a gateway had no root of the tunnels, generated one");
+        tracing::info!(secret = %self.name, key, "a gateway had no root of the tunnels: generated one");
         Ok(pem)
     }
 

@@ -180,7 +180,7 @@ impl Attempts {
     /// Gives up an attempt without a result; returns whether one was given up.
     pub(super) fn give_up(&mut self, now: Duration) -> bool {
         let Some(running) = self.running.take_if(|running| now >= running.began + SILENCE) else { return false };
-        let why = format!("applying the children gave no result for {} s", SILENCE.as_secs());
+        let why = format!("applying the children did not finish within {} s", SILENCE.as_secs());
         self.fail(running, why, now);
         true
     }

@@ -225,7 +225,7 @@ fn exceeded(rules: &Rules, namespace: &str, what: &str, Quota { most, from }: &Q
             (format!("its share as tenant '{name}'"), "raise the number in that entry of spec.allowedForwards.tenants")
         }
         Source::HalfOfService => (
-            "the half of spec.service.maxPorts that a namespace without a number of its own gets".to_owned(),
+            "by default half of spec.service.maxPorts".to_owned(),
             "set maxPorts for the namespace in spec.allowedForwards.tenants",
         ),
     };

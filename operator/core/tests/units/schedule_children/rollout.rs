@@ -203,7 +203,7 @@ fn a_rollout_stops_at_a_fleet_that_does_not_become_ready_and_says_so_once() {
     assert_eq!((told.len(), told[0].reason.as_str(), told[0].warning), (1, "ProgressDeadlineExceeded", true));
     assert_eq!(told[0].object.name.as_deref(), Some("b"));
     assert_eq!(yard.outdated("b").0, pair("True", "ProgressDeadlineExceeded"));
-    assert!(yard.outdated("c").1.contains("after the fleet of ns/b, which has stopped"));
+    assert!(yard.outdated("c").1.contains("after the fleet of ns/b, whose rollout has stopped"));
     assert_eq!(yard.counts(), [("current", 1), ("queued", 1), ("stopped", 1)]);
     yard.tick();
     assert!(events(&yard.effects).is_empty() && yard.rolled == ["a", "b"]);
@@ -225,7 +225,8 @@ fn a_fleet_whose_deployment_is_refused_is_a_rollout_that_has_stopped() {
     for _ in 0..10 {
         yard.tick();
     }
-    assert!(yard.outdated("b").1.contains("after the fleet of ns/a, which has stopped"), "{}", yard.outdated("b").1);
+    let message = yard.outdated("b").1;
+    assert!(message.contains("after the fleet of ns/a, whose rollout has stopped"), "{message}");
     assert_eq!(yard.counts(), [("queued", 1), ("stopped", 1)]);
 }
 
