@@ -40,7 +40,7 @@ pub enum CarryEnd {
     )]
     Violation(Violation),
     /// The peer was silent for too long.
-    #[error("nothing came from the far end for too long")]
+    #[error("the far end was silent for too long")]
     Silent,
     /// The peer did not resume in time.
     #[error("the far end did not acknowledge in time what it has received")]
@@ -234,7 +234,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
 /// to its manual.
 fn told(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return io::Error::new(error.kind(), "the far end, or something on the way, ended it without closing it");
+        return io::Error::new(
+            error.kind(),
+            "the far end, or a device on the path, closed it without a TLS close_notify",
+        );
     }
     error
 }
@@ -284,7 +287,8 @@ mod tests {
     #[test]
     fn an_end_without_a_close_names_no_page_of_a_library() {
         let of_rustls = io::Error::new(io::ErrorKind::UnexpectedEof, "peer closed: https://docs.rs/rustls");
-        let expected = "the connection failed: the far end, or something on the way, ended it without closing it";
+        let expected =
+            "the connection failed: the far end, or a device on the path, closed it without a TLS close_notify";
         assert_eq!(CarryEnd::Failed(told(of_rustls)).to_string(), expected);
         let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
         assert_eq!(told(reset).kind(), io::ErrorKind::ConnectionReset);

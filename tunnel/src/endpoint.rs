@@ -273,7 +273,7 @@ impl Endpoint {
         let policy = |identity: &AgentIdentity| (self.rules)(identity.uid()).map(|rules| rules.policy);
         let denied = self.registry.borrow_mut().review(policy);
         for (key, denied) in denied {
-            tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "ending the session of an agent");
+            tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "closing an agent's session");
             let held = self.sessions.borrow_mut().remove(&key);
             self.touch(&key.uid);
             if let Some(held) = held {

@@ -16,7 +16,10 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub enum HandshakeError {
     /// The other end was silent.
-    #[error("the other end sent no handshake within {} seconds: check that it is a tunnel", PATIENCE.as_secs())]
+    #[error(
+        "the other end sent no handshake within {} seconds: check that the address is that of a tunnel port",
+        PATIENCE.as_secs()
+    )]
     TimedOut,
     /// The other end closed the connection.
     #[error("the other end closed the connection before it identified itself")]

@@ -188,7 +188,7 @@ impl<O: Operator, S> Remote<O, S> {
     fn with_kept(self) -> Self {
         if let Err(error) = self.use_kept() {
             // The next certificate replaces it.
-            tracing::warn!(error = with_causes(&error), "does not use the certificate that was kept");
+            tracing::warn!(error = with_causes(&error), "cannot use the stored certificate");
         }
         self
     }

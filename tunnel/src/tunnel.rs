@@ -36,7 +36,7 @@ pub enum Hint {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// The far end has not connected the target.
-    #[error("the far end did not connect the target ({:?}): {}", .0.reason, .0.detail)]
+    #[error("the far end did not connect to the target ({:?}): {}", .0.reason, .0.detail)]
     Refused(Refusal),
     /// The far end was not asked.
     #[error("the far end was not asked: {0}")]

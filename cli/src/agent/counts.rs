@@ -99,7 +99,7 @@ impl Counts {
     /// Why no streams can arrive; `None` if they can.
     pub(super) fn lacks(&self) -> Option<&'static str> {
         if self.draining.get() {
-            return Some("the agent is about to stop");
+            return Some("the agent is shutting down");
         }
         (self.sessions() == 0).then_some("the agent is connected to no tunnel server: its log says why")
     }
@@ -120,7 +120,7 @@ impl Counts {
         let refused = REASONS.iter().zip(&self.refused);
         let refused: Vec<(String, u64)> =
             refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", word(*reason)), count.get())).collect();
-        let help = "Streams and flows whose target was not connected, by reason.";
+        let help = "Streams and flows whose target the agent did not connect to, by reason.";
         put("portlane_agent_streams_refused_total", "counter", help, &refused);
         let help = "Connections to tunnel endpoints that replaced a lost one.";
         put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
@@ -189,7 +189,7 @@ pub(super) mod tests {
         connect(&counts, "edge-2");
         assert_eq!((counts.sessions(), counts.reconnects.get()), (1, 1));
         counts.count(&Event::Draining);
-        assert!(counts.lacks().is_some_and(|why| why.contains("about to stop")));
+        assert!(counts.lacks().is_some_and(|why| why.contains("shutting down")));
     }
 
     #[test]

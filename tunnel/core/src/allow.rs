@@ -239,8 +239,8 @@ impl AllowList {
             return Ok(());
         }
         let detail = format!(
-            "the target leads to {ip}, an address of the link or of the cloud, which must be listed itself among the \
-             allowed targets"
+            "the target resolves to {ip}, a link-local address or a cloud metadata service: these are allowed only if \
+             the address itself is on the list of allowed targets"
         );
         Err(Refusal { reason: Reason::NotAllowed, detail })
     }
@@ -249,7 +249,7 @@ impl AllowList {
         let prefix = prefix(target.protocol);
         let detail = match self.side {
             Side::Dialler => format!("the agent does not allow this target: start it with --allow {prefix}{target}"),
-            Side::Listener => format!("the targets of the agent at the server do not list {prefix}{target}: add it"),
+            Side::Listener => format!("spec.targets of the ForwardAgent does not list {prefix}{target}: add it"),
         };
         Refusal { reason: Reason::NotAllowed, detail }
     }

@@ -277,5 +277,5 @@ fn other_versions(hello: &Hello) -> Denied {
 }
 
 fn draining() -> Denied {
-    Denied { reason: Denial::Draining, detail: "the endpoint is about to stop: dial another one".into() }
+    Denied { reason: Denial::Draining, detail: "the endpoint is shutting down: dial another one".into() }
 }

@@ -67,7 +67,7 @@ pub enum Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Loss {
     /// No carrier came in time.
-    #[error("no connection came back within the grace period")]
+    #[error("no new connection was established within the grace period")]
     GraceExpired,
     /// The peer has restarted, and no longer knows the streams.
     #[error("the other end has restarted")]

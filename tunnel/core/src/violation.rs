@@ -11,10 +11,10 @@ pub enum Violation {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The frame came on a carrier that a later one has replaced, or that was never attached.
-    #[error("a frame came on a connection that is no longer in use")]
+    #[error("a frame arrived on a connection that is no longer in use")]
     Stale,
     /// A frame came before [`Kind::Resume`], or that frame came twice.
-    #[error("a frame of the kind {0:?} came at the wrong time")]
+    #[error("a frame of the kind {0:?} arrived at the wrong time")]
     OutOfTurn(Kind),
     /// A request has an id of this end, or of an existing stream.
     #[error("a request has the id {0}, which is not free")]

@@ -119,30 +119,30 @@ impl Event<'_> {
                 tracing::warn!(endpoint, error, ?pause, "cannot connect, will retry");
             }
             Self::Disconnected { endpoint, end, pause: Some(pause) } => {
-                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, will dial again");
+                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, will reconnect");
             }
             Self::Disconnected { endpoint, end, pause: None } => {
-                tracing::debug!(%endpoint, reason = %end, "a connection has ended");
+                tracing::debug!(%endpoint, reason = %end, "a connection was closed");
             }
             Self::Needed { endpoint, hint } => tracing::info!(%endpoint, ?hint, "another connection is needed"),
             Self::Ended { endpoint, loss } => {
-                tracing::warn!(%endpoint, reason = %loss, "the session has ended, and its streams with it");
+                tracing::warn!(%endpoint, reason = %loss, "the session has ended, so its streams are reset");
             }
-            Self::Opened(open) => tracing::debug!(to = %open.target, source = ?open.source, "a target was connected"),
+            Self::Opened(open) => tracing::debug!(to = %open.target, source = ?open.source, "connected to a target"),
             Self::Moved { .. } => {}
             Self::Closed { open, relayed } => {
                 tracing::debug!(to = %open.target, source = ?open.source, ?relayed, "a stream has ended");
             }
             Self::Refused { open, refusal } => {
                 let (source, why): (Option<SocketAddr>, &str) = (open.source, &refusal.detail);
-                tracing::warn!(to = %open.target, ?source, why, "a target was not connected");
+                tracing::warn!(to = %open.target, ?source, why, "did not connect to a target");
             }
             Self::Dropped { reason, count } => tracing::debug!(?reason, count, "datagrams were dropped"),
             Self::Draining => {
-                tracing::info!("stopping: accepts no new streams, and open streams may finish");
+                tracing::info!("shutting down: the agent accepts no new streams, and open streams can finish");
             }
             Self::Cut(streams) => {
-                tracing::warn!(streams, "streams did not finish in time: resetting them");
+                tracing::warn!(streams, "streams did not finish in time, so they are reset");
             }
         }
     }

@@ -26,7 +26,7 @@ async fn until_lost(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>, keeping: i
     let loss = unless_it_panics(pin!(keeping)).await.unwrap_or_else(|| {
         endpoint.count("session_failed");
         let (uid, instance) = (&key.uid, &key.instance);
-        tracing::error!(uid, %instance, "the task of a session has failed, so that it ends: report this as a bug");
+        tracing::error!(uid, %instance, "the task of a session failed, so the session is closed: report this as a bug");
         Loss::Closed
     });
     tracing::info!(uid = key.uid, instance = %key.instance, reason = %loss, "the session of an agent has ended");

@@ -189,7 +189,7 @@ async fn an_agent_of_another_root_is_told_by_the_end_that_finds_out() {
         let enrolled = enrolled(&other, &home, 1).await;
         let told = failure(&server, &home.tls(&enrolled, &server.clock)).await;
         assert!(
-            told.contains("another root certificate") && told.contains("join string of this very server"),
+            told.contains("is not the one that this agent trusts") && told.contains("join string of this server"),
             "{told}"
         );
         let confused = Enrolled { root: server.authority.root().clone(), ..enrolled };
@@ -197,7 +197,7 @@ async fn an_agent_of_another_root_is_told_by_the_end_that_finds_out() {
         assert!(told.contains("refuses the certificate of this agent: enrol again"), "{told}");
         until(|| server.closed("handshake") == 2).await;
         let told = server.endpoint.notices();
-        assert!(told.len() == 1 && told[0].message.contains("is of another server"), "{told:?}");
+        assert!(told.len() == 1 && told[0].message.contains("was issued by another server"), "{told:?}");
     })
     .await;
 }

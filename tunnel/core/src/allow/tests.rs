@@ -83,7 +83,7 @@ fn a_refusal_says_what_its_reader_can_do() {
     assert_eq!(refusal.detail, "the agent does not allow this target: start it with --allow udp/[::1]:53");
     let server = AllowList::parse::<&str>(Side::Listener, &[]).expect("a list");
     let refusal = server.check(&target(Protocol::Tcp, "db", 5432)).expect_err("refused");
-    assert_eq!(refusal.detail, "the targets of the agent at the server do not list db:5432: add it");
+    assert_eq!(refusal.detail, "spec.targets of the ForwardAgent does not list db:5432: add it");
 }
 
 #[test]

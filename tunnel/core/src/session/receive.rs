@@ -84,7 +84,7 @@ impl Session {
         let full = |detail| Refusal { reason: Reason::Full, detail };
         let Limits { streams, unanswered, .. } = self.limits;
         if self.draining {
-            let detail = "the other end is about to stop, and accepts no new streams".to_owned();
+            let detail = "the other end is shutting down, and accepts no new streams".to_owned();
             return Err(Refusal { reason: Reason::Draining, detail });
         }
         if self.streams.len() >= streams {

@@ -8,7 +8,7 @@ use tunnel_core::identity::{EndpointId, Span, ValidityError};
 /// The mismatch that an agent finds in an otherwise valid certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Mismatch {
-    #[error("the root certificate is another one than in the join string")]
+    #[error("the root certificate is not the one in the join string")]
     OtherRoot,
     #[error("the certificate is not of a tunnel endpoint")]
     NotAnEndpoint,
@@ -23,8 +23,8 @@ pub(super) enum Mismatch {
 pub enum AgentFailure {
     /// The server's root is not the one that the agent trusts.
     #[error(
-        "the server has another root certificate than this agent trusts: check the address, and enrol with a join \
-         string of this very server"
+        "the root certificate of the server is not the one that this agent trusts: check the address, or enrol with a \
+         join string of this server"
     )]
     OtherServer,
     /// The server's certificate is not valid now.
@@ -57,7 +57,7 @@ pub enum AgentFailure {
     )]
     OtherProtocol,
     /// Any other failure.
-    #[error("TLS with the server failed, {0}: check what is between this agent and the server")]
+    #[error("TLS with the server failed, {0}: check for proxies and firewalls between this agent and the server")]
     Other(String),
 }
 
@@ -71,7 +71,7 @@ pub enum ServerFailure {
     )]
     Clock(ValidityError),
     /// Another root signed the certificate of the client.
-    #[error("the client's certificate is of another server: issue a join string of this server to the agent")]
+    #[error("the client's certificate was issued by another server: issue a join string of this server to the agent")]
     OtherServer,
     /// The certificate is not a client's.
     #[error("the client presents a certificate that is not of an agent: issue a join string to the agent")]
