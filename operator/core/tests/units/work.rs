@@ -34,6 +34,15 @@ fn tcp(port: u32) -> Value {
     json!({"protocol": "TCP", "port": port})
 }
 
+fn range(first: u32, last: u32) -> Value {
+    json!({"protocol": "TCP", "port": first, "endPort": last})
+}
+
+/// A listener for connections that ask for this name.
+fn named(name: &str) -> Value {
+    json!({"protocol": "TLS", "port": 443, "tls": {"hostnames": [name]}})
+}
+
 fn pod(labels: &[(&str, &str)]) -> Pod {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     Pod { labels, carries: true, ..Pod::default() }
@@ -75,6 +84,13 @@ impl Scene {
             None => drop(self.world.pods.remove(&key(name))),
         }
         self.update(&Changes { pods: BTreeSet::from([key(name)]), ..Changes::default() })
+    }
+
+    /// Moves the fleet of the gateway `edge` to nodes with these addresses.
+    fn set_nodes(&mut self, nodes: &[&str]) -> Work {
+        let nodes = nodes.iter().map(|node| node.parse().expect("an address")).collect();
+        self.world.reach.insert(key("edge"), Reach { nodes, ..Reach::default() });
+        self.update(&Changes { reach: [key("edge")].into(), ..Changes::default() }).work
     }
 
     /// What the proxy of a pod should run.
@@ -217,27 +233,25 @@ fn a_forward_that_joins_others_or_leaves_them_has_its_own_group_judged_once_and_
 
 #[test]
 fn listeners_that_share_a_port_by_name_contend_for_the_name_alone() {
-    let named = |name: String| json!({"protocol": "TLS", "port": 443, "tls": {"hostnames": [name]}});
-    let mut scene = Scene::in_gateway(2000, &json!({}), |at| named(format!("h{at}.example")));
+    let mut scene = Scene::in_gateway(2000, &json!({}), |at| named(&format!("h{at}.example")));
     assert_eq!(scene.all().claims, 2000);
-    let changed = scene.set(in_edge(7, &named("other.example".to_owned())));
+    let changed = scene.set(in_edge(7, &named("other.example")));
     assert_eq!((changed.work.claims, changed.work.judged), (1, 1));
-    let taken = scene.set(in_edge(9, &named("h8.example".to_owned())));
+    let taken = scene.set(in_edge(9, &named("h8.example")));
     assert_eq!(
         (taken.work.claims, taken.work.judged),
         (2, 1),
         "the holder of the name, and the forward that claims it"
     );
-    scene.set(in_edge(9, &named("h9.example".to_owned())));
+    scene.set(in_edge(9, &named("h9.example")));
     let whole = scene.set(in_edge(5, &tcp(443)));
     assert_eq!((whole.work.claims, whole.work.judged), (2000, 1), "a claim to the port itself concerns all of them");
-    let back = scene.set(in_edge(5, &named("h5.example".to_owned())));
+    let back = scene.set(in_edge(5, &named("h5.example")));
     assert_eq!((back.work.claims, back.work.judged), (2000, 1));
 }
 
 #[test]
 fn a_name_contends_with_a_wildcard_of_another_namespace_around_it_and_with_no_other_name() {
-    let named = |name: &str| json!({"protocol": "TLS", "port": 443, "tls": {"hostnames": [name]}});
     let spec = json!({"allowedForwards": {"namespaces": {"from": "All"}, "addressCIDRs": ["192.0.2.0/24"]}});
     let mut scene = Scene::in_gateway(1000, &spec, |at| named(&format!("x.h{at}.example")));
     let placement = json!({"gateway": {"name": "edge", "namespace": "ns"}});
@@ -255,7 +269,6 @@ fn a_name_contends_with_a_wildcard_of_another_namespace_around_it_and_with_no_ot
 
 #[test]
 fn a_range_contends_with_the_ranges_that_it_overlaps() {
-    let range = |first: u32, last: u32| json!({"protocol": "TCP", "port": first, "endPort": last});
     let apart = |at: u32| range(1000 + at * 50, 1049 + at * 50);
     let mut scene = Scene::in_gateway(500, &json!({"service": {"type": "None"}}), apart);
     assert_eq!(scene.all().claims, 500);
@@ -267,7 +280,6 @@ fn a_range_contends_with_the_ranges_that_it_overlaps() {
 
 #[test]
 fn a_range_that_gets_its_ports_back_takes_them_from_a_listener_that_did_not_contend_with_the_holder() {
-    let range = |first: u32, last: u32| json!({"protocol": "TCP", "port": first, "endPort": last});
     // The second range overlaps both others, and the first and the last do not meet.
     let chain = |at: u32| range(1000 + at * 10, 1010 + at * 10);
     let mut scene = Scene::in_gateway(3, &json!({"service": {"type": "None"}}), chain);
@@ -349,15 +361,10 @@ fn a_node_that_joins_or_leaves_a_fleet_concerns_the_forwards_that_name_its_addre
     }
     scene.put(other);
     scene.all();
-    let mut judged = |nodes: &[&str]| {
-        let nodes = nodes.iter().map(|node| node.parse().expect("an address")).collect();
-        scene.world.reach.insert(key("edge"), Reach { nodes, ..Reach::default() });
-        scene.update(&Changes { reach: [key("edge")].into(), ..Changes::default() }).work.judged
-    };
-    assert_eq!(judged(&["10.0.0.9"]), 0);
-    assert_eq!(judged(&["10.0.0.9", "192.0.2.77"]), 1);
-    assert_eq!(judged(&["10.0.0.8", "192.0.2.77"]), 0, "it stays");
-    assert_eq!(judged(&["10.0.0.8"]), 1);
+    assert_eq!(scene.set_nodes(&["10.0.0.9"]).judged, 0);
+    assert_eq!(scene.set_nodes(&["10.0.0.9", "192.0.2.77"]).judged, 1);
+    assert_eq!(scene.set_nodes(&["10.0.0.8", "192.0.2.77"]).judged, 0, "it stays");
+    assert_eq!(scene.set_nodes(&["10.0.0.8"]).judged, 1);
 }
 
 #[test]
@@ -374,13 +381,8 @@ fn a_node_that_joins_or_leaves_a_fleet_concerns_the_forwards_of_services_with_it
         scene.put(forward);
     }
     scene.all();
-    let mut judged = |nodes: &[&str]| {
-        let nodes = nodes.iter().map(|node| node.parse().expect("an address")).collect();
-        scene.world.reach.insert(key("edge"), Reach { nodes, ..Reach::default() });
-        scene.update(&Changes { reach: [key("edge")].into(), ..Changes::default() }).work.judged
-    };
-    assert_eq!(judged(&["10.0.0.9"]), 0);
-    assert_eq!(judged(&["10.0.0.9", "192.0.2.77"]), 1);
-    assert_eq!(judged(&["10.0.0.8", "192.0.2.77"]), 0, "it stays");
-    assert_eq!(judged(&["10.0.0.8"]), 1);
+    assert_eq!(scene.set_nodes(&["10.0.0.9"]).judged, 0);
+    assert_eq!(scene.set_nodes(&["10.0.0.9", "192.0.2.77"]).judged, 1);
+    assert_eq!(scene.set_nodes(&["10.0.0.8", "192.0.2.77"]).judged, 0, "it stays");
+    assert_eq!(scene.set_nodes(&["10.0.0.8"]).judged, 1);
 }
