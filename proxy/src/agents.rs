@@ -174,7 +174,7 @@ impl Door {
 }
 
 fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "the tunnels of this proxy have ended")
+    io::Error::new(io::ErrorKind::NotConnected, "the thread of the tunnels has stopped")
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
         None => "messages may wait".to_owned(),
     };
     let message =
-        format!("{waiting}, and no listener of this name has durable.store.disk: create it again to have them sent");
+        format!("{waiting}, and no listener of this name has durable.store.disk: to have them sent, create it again");
     proxy.log().notice(Level::Error, "draining", &log.folder, message);
 }
 

@@ -196,7 +196,7 @@ impl Keeper {
         let most = client.max_payload();
         if most < settings.max_message_bytes + HEADERS {
             return Err(StoreError::Server(format!(
-                "{} accepts at most {most} bytes for a message and its headers, which may take {HEADERS} bytes: \
+                "{} accepts at most {most} bytes for a message and its headers, which may need {HEADERS} bytes: \
                  lower maxMessageBytes, or raise max_payload of the server",
                 settings.url
             )));
@@ -381,7 +381,10 @@ impl Keeper {
                 return Ok(());
             }
             self.is_down(way, &links.borrow());
-            links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
+            links
+                .changed()
+                .await
+                .map_err(|_| self.words("reach", &"the NATS client has stopped; restart this process"))?;
         }
     }
 

@@ -326,9 +326,9 @@ impl Log {
     fn tell_loss(&self, Loss { server, messages, unpublished }: &Loss, shared: &Shared, process: &Process) {
         let place = self.place.words_of(Some(server));
         let message = format!(
-            "{place} has failed for a minute, so later messages are sent first: as far as is known, {messages} \
-             message(s) stay in it, and {unpublished} message(s) had not reached it and are lost; to have the others \
-             sent, give the listener this stream again once its server works"
+            "{place} has failed for a minute, so later messages are sent first: as far as the proxy knows, {messages} \
+             message(s) stay in it, and {unpublished} message(s) had not reached it and are lost; to send those that \
+             stay, configure this stream for the listener again once its server works"
         );
         process.log.notice(Level::Warn, "store", &shared.id, message);
     }

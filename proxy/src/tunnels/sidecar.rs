@@ -214,7 +214,8 @@ impl Thread {
                     .map_err(|error| with_causes(&error))
             } else {
                 Err(format!(
-                    "a sidecar takes the agents of at most {MAX_GATEWAYS} gateways: place the forwards of this one on the gateway"
+                    "a sidecar connects to the agents of at most {MAX_GATEWAYS} gateways: place the forwards that use \
+                     the agents of this gateway on the gateway itself"
                 ))
             };
             match made {

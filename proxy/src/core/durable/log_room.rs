@@ -97,8 +97,8 @@ fn fits_share(wanted: u64, share: Option<u64>, taken: u64, namespace: &str) -> R
         return Ok(());
     }
     Err(format!(
-        "the log and its dead letters may take {wanted} bytes, but only {left} of {share} bytes are left beside the other \
-         logs of namespace {namespace} in this proxy, with those that removed listeners left: lower \
+        "the log and its dead letters may grow to {wanted} bytes, but only {left} of {share} bytes are left: the other \
+         logs of namespace {namespace} in this proxy, including those of removed listeners, have the rest; lower \
          durable.store.disk.maxBytes of its listeners, or have the owner of the gateway raise maxLogBytes of the \
          namespace in spec.allowedForwards.tenants"
     ))
@@ -111,9 +111,9 @@ fn fits(wanted: u64, room: u64, taken: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the log and its dead letters may take {wanted} bytes, but only {left} of {room} bytes are left beside the logs \
-         of other listeners, with those that removed ones left: lower durable.store.disk.maxBytes of this listener, or \
-         of another one"
+        "the log and its dead letters may grow to {wanted} bytes, but only {left} of {room} bytes are left: the logs \
+         of other listeners, including removed ones, have the rest; lower durable.store.disk.maxBytes of this \
+         listener, or of another one"
     ))
 }
 

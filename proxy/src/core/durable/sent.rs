@@ -105,7 +105,7 @@ impl Sent {
         if !self.errors.borrow().is_empty() {
             return None;
         }
-        self.told.take().map(|_| "the sink takes messages again".to_owned())
+        self.told.take().map(|_| "the sink accepts messages again".to_owned())
     }
 
     /// Counts messages that are sent once more.
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(sent.ended(0, "refused", 100), None);
         assert_eq!(sent.untold(0), None, "the log has it");
         assert!(sent.ended(0, "timed out", 101).is_some());
-        assert_eq!(sent.took(0, 1).as_deref(), Some("the sink takes messages again"));
+        assert_eq!(sent.took(0, 1).as_deref(), Some("the sink accepts messages again"));
         assert!(!sent.fails(0));
         assert_eq!(sent.took(0, 1), None);
         assert_eq!(sent.untold(0), None, "it takes messages");

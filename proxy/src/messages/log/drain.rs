@@ -23,7 +23,7 @@ impl Log {
             let place = self.place.words(&self.durable);
             // Another proxy may still send the messages in a stream.
             let what = if self.is_stream() { "no message waits here" } else { "the sink has all messages" };
-            process.log.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} stays"));
+            process.log.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} is kept"));
         }
         for loss in &losses {
             self.tell_loss(loss, &shared, &process);

@@ -125,7 +125,7 @@ fn a_sink_that_takes_no_message_now_gets_it_later_and_its_answer_is_told_with_a_
         assert!(told.contains(words), "{told}");
         until("it is logged that the sink takes messages", || {
             let events = scene.program.events();
-            events.iter().any(|event| event.to_string().contains("the sink takes messages again"))
+            events.iter().any(|event| event.to_string().contains("the sink accepts messages again"))
         });
         let seen = seen.lock().expect("unpoisoned");
         assert_eq!(seen.lines, [line(0)]);
