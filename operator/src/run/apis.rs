@@ -85,7 +85,7 @@ fn apart(
                 Ok(listener) => {
                     heartbeat.idle(https::serve(listener, tls, Arc::new(injector), door, ending)).await;
                 }
-                Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
+                Err(error) => tracing::error!(%error, "cannot serve the webhook, so new pods get no sidecar"),
             }
         });
     };

@@ -114,8 +114,8 @@ impl ForeignPorts {
             Err(error) => {
                 (self.failed)();
                 let message = format!(
-                    "cannot write {name}: {error}; will retry every {} s; until then a proxy that restarts knows only \
-                     the ports of other programs that were written before",
+                    "cannot write {name}: {error}; will retry every {} s; until then, a proxy that restarts \
+                     knows only the ports of other programs that the file has",
                     writes::LONGEST.as_secs()
                 );
                 if !self.fault.fails(&message) {

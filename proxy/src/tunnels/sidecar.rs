@@ -339,8 +339,8 @@ fn taken(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
-                "port {port} of this pod, where agents reach its sidecar, is in use: let the app, or the listener that is \
-                 bound to all addresses, use another port"
+                "port {port} of this pod, where agents reach its sidecar, is in use: move the app, or the listener that is \
+                 bound to all addresses, to another port"
             )
         }
         _ => format!("cannot listen on {address}, where agents reach this sidecar: {error}"),

@@ -145,7 +145,11 @@ impl TunnelRoots {
                 Arc::new(authority)
             }
             (Err(RootError::Secret { name, source }), Some(before)) if before.age().is_recent() => {
-                tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the one that was read last");
+                tracing::warn!(
+                    secret = name,
+                    error = %source,
+                    "cannot read the root of a gateway: the operator continues with the one that it read last"
+                );
                 before.authority.clone()
             }
             (Err(error), _) => return Err(error),
