@@ -88,7 +88,7 @@ fn a_join_string_that_can_never_work_ends_the_agent_with_what_to_do() {
     let cases = [
         (join[..join.len() - 10].to_owned(), "the join string is cut off: copy it again"),
         (join, "was redeemed before, with another key: issue a new join string"),
-        (other.join(""), "the server has another root certificate"),
+        (other.join(""), "the root certificate of the server is not the one"),
     ];
     for (join, remedy) in cases {
         let (code, said) = refused(folder().path(), &join);
