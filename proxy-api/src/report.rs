@@ -338,6 +338,8 @@ pub enum FailureReason {
     Unsupported,
     /// A durable listener has no log for its messages.
     NoLog,
+    /// The process is at its limit of open files.
+    FileLimit,
     /// A reason added by a newer proxy.
     #[serde(other)]
     Unknown,

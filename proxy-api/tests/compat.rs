@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proxy_api::{
-    Agent, Assembler, Change, ChangeError, Configuration, Delivery, EndpointSet, FromProxy, HealthCheck, Held, Inquiry,
-    ListenerId, ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report,
-    Selection, SessionId, Sidecar, ToProxy, Version,
+    Agent, Assembler, Change, ChangeError, Configuration, Delivery, EndpointSet, FailureReason, FromProxy, HealthCheck,
+    Held, Inquiry, ListenerId, ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin,
+    Probe, Report, Selection, SessionId, Sidecar, ToProxy, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -135,7 +135,17 @@ fn new_proxy_old_operator_unknown_states_and_fields_of_a_report_are_read_as_unkn
     let report: Report = serde_json::from_str(newer).expect("decodes");
     let listener = report.listeners.values().next().expect("one");
     assert_eq!(listener.state, ListenerState::Unknown);
+    assert_eq!(listener.failure.as_ref().map(|failure| failure.reason), Some(FailureReason::Unknown));
     assert_eq!(report.contract, 9);
+}
+
+#[test]
+fn a_listener_that_lacks_files_says_so_to_its_operator_and_an_older_operator_reads_that_reason_as_unknown() {
+    let text = serde_json::to_string(&FailureReason::FileLimit).expect("encodes");
+    assert_eq!(text, r#""FileLimit""#);
+    assert_eq!(serde_json::from_str::<FailureReason>(&text).expect("decodes"), FailureReason::FileLimit);
+    let older = serde_json::from_str::<FailureReason>(&text.replace("File", "Other")).expect("decodes");
+    assert_eq!(older, FailureReason::Unknown, "as every reason that a side does not know");
 }
 
 #[test]
