@@ -1,15 +1,17 @@
 //! Counts open file descriptors, so that the proxy stops accepting before the system refuses.
 //!
 //! A reserve stays free for health, control and the first socket of a DNS query: /livez answers even at the limit.
+//! [`crate::core::limits::open_files`] decides who may take how many.
 
 use std::{fs, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-pub use crate::room::{Permit, Room as Files};
+pub use crate::{
+    core::limits::open_files::{FOR_LISTENERS, RESERVE},
+    room::{Permit, Room as Files},
+};
 
-/// File descriptors reserved for other uses than sessions.
-pub const RESERVE: usize = 64;
 /// Assumed number of descriptors open at start, if the system does not report it.
 const OPEN_AT_START: usize = 32;
 /// Assumed limit if the system sets none.

@@ -14,7 +14,7 @@ use proxy_api::doors::{Bounds, Evict, Rate, Refusal, Turns};
 use crate::{
     clock::Clock,
     door::{Door, Place},
-    files::RESERVE,
+    files::{FOR_LISTENERS, RESERVE},
 };
 
 /// Connections to the health address.
@@ -33,8 +33,9 @@ const EVENTS: Bounds = Bounds { evict: Evict::Never, ..bounds(4, 4) };
 const _: () = assert!(EVENTS.strangers * 2 <= ADMIN.strangers);
 /// Connections to the unix socket, which have no source.
 const LOCAL: Bounds = bounds(16, 16);
-/// File descriptors of the reserve that are for other uses than these connections.
+/// File descriptors of the reserve that are for other uses than these connections, some of them for listeners.
 const OTHER_FILES: usize = 16;
+const _: () = assert!(FOR_LISTENERS < OTHER_FILES);
 const _: () = assert!(HEALTH.strangers + ADMIN.strangers + LOCAL.strangers + OTHER_FILES <= RESERVE);
 
 const fn bounds(all: usize, per_source: usize) -> Bounds {

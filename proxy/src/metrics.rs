@@ -69,6 +69,8 @@ pub struct ControlCounters {
     pub state_failures: std::sync::atomic::AtomicU64,
     /// Listeners that failed or still run an older revision.
     pub failed_listeners: std::sync::atomic::AtomicU64,
+    /// Sockets of listeners that were not opened for lack of file descriptors.
+    pub refused_sockets: std::sync::atomic::AtomicU64,
     /// 1 if the app of a sidecar started without a configuration.
     pub started_without: std::sync::atomic::AtomicU64,
     /// DNS names that currently fail to resolve.

@@ -18,6 +18,8 @@ use crate::{
     sys::Pipe,
 };
 
+/// File descriptors of a pipe: its two ends.
+pub const FILES_PER_PIPE: usize = 2;
 /// Seconds without another attempt after the system has refused a pipe.
 const RETRY_AFTER: u64 = 10;
 
@@ -146,7 +148,7 @@ impl Pipes {
     }
 
     fn create(&self, size: usize, place: Permit, now: u64) -> Result<PooledPipe, NoPipe> {
-        let files = self.files.take(2).ok_or(NoPipe::FileLimit)?;
+        let files = self.files.take(FILES_PER_PIPE).ok_or(NoPipe::FileLimit)?;
         match (self.make)(size) {
             Ok(pipe) if pipe.size == size => {
                 Ok(PooledPipe(Box::new((pipe, [place, files, self.count.take_anyway(1)]))))

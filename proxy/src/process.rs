@@ -16,6 +16,7 @@ use crate::{
             budget::Budget,
             capacity::{Capacity, FLOW_PLACES, FlowBounds, Messages, SESSION_PLACES, TunnelMemory},
             limiter::{FlowRegistry, Newcomer, Victim},
+            open_files::{FILES_PER_SESSION, OpenFiles},
             session_room::SessionRoom,
             session_sources::SessionSources,
         },
@@ -27,15 +28,13 @@ use crate::{
     http_doors::Doors,
     lives::Lives,
     log::Log,
-    pipes::Pipes,
+    pipes::{FILES_PER_PIPE, Pipes},
     room::Room,
     settings::Settings,
     shared::Dropped,
     timings::Timings,
 };
 
-/// File descriptors of a TCP session: client and upstream.
-const FILES_PER_SESSION: usize = 2;
 /// File descriptors of a UDP flow: upstream.
 const FILES_PER_FLOW: usize = 1;
 /// Longest wait for room of a connection that is already accepted. Flows that are in use when it comes, and not again,
@@ -194,6 +193,14 @@ impl Process {
     pub fn most_sessions(&self) -> usize {
         let ((_, places), (_, files)) = (self.sessions.usage(), self.files.usage());
         (places / SESSION_PLACES).min(files / FILES_PER_SESSION)
+    }
+
+    /// How many files listeners may take beside those in use.
+    #[must_use]
+    pub fn free_files_for_listeners(&self) -> usize {
+        let ((used, limit), (places, _)) = (self.files.usage(), self.sessions.usage());
+        let of_sessions = places.saturating_add(self.pipes.count().saturating_mul(FILES_PER_PIPE));
+        OpenFiles { used, of_sessions, limit }.free_for_listeners()
     }
 
     /// Counts a TCP session, which already has its room, towards its source. False: the source has to leave the rest of

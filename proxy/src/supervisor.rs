@@ -277,7 +277,7 @@ impl Supervisor {
         self.count_failing_names();
         notices::write(&self.process.log, self.sockets.write_ports());
         let have_ended = self.listeners.forget_ended();
-        if self.sockets.have_news() || self.has_log_now().await {
+        if self.sockets.have_news(&self.process) || self.has_log_now().await {
             self.apply(None, None).await;
         }
         if have_ended {

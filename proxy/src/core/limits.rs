@@ -7,6 +7,7 @@ pub mod limiter;
 pub mod local_ports;
 pub mod memory_looks;
 pub mod memory_use;
+pub mod open_files;
 pub mod pipe_sizes;
 pub mod reached;
 pub mod relief;

@@ -34,6 +34,11 @@ fn counters_text(
     let counters = [
         ("portlane_config_applied", "Configurations applied.", control.applied.load(Relaxed)),
         ("portlane_config_refused", "Configurations refused as a whole.", control.refused.load(Relaxed)),
+        (
+            "portlane_sockets_refused",
+            "Sockets of listeners that were not opened for lack of file descriptors.",
+            control.refused_sockets.load(Relaxed),
+        ),
         ("portlane_operator_streams", "Streams opened to an operator.", control.operator_streams.load(Relaxed)),
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),

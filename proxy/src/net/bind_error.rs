@@ -7,7 +7,7 @@ use std::{
 
 use proxy_api::{Bind, FailureReason, SIDECAR_TUNNEL_PORT, SocketKey, Transport};
 
-use crate::holder;
+use crate::{core::limits::open_files, holder};
 
 /// Most addresses in use whose holders are looked up at a time.
 const MOST_HOLDERS: usize = 32;
@@ -37,6 +37,10 @@ impl BindError {
                  port or lower that setting"
                     .to_owned(),
             ),
+            _ if is_lack_of_files(error) => (
+                FailureReason::FileLimit,
+                "too many open files: raise the limit of open files (ulimit -n), or remove listeners".to_owned(),
+            ),
             _ => (FailureReason::BindFailed, error.to_string()),
         };
         Self { address, transport, why, reason }
@@ -58,19 +62,29 @@ impl BindError {
     /// The port of this key belongs to another program, which does not use it at present.
     #[must_use]
     pub fn yielded(key: SocketKey) -> Self {
+        let why = "address in use by another program until a moment ago, which may be restarting; choose another port, or \
+                   wait: the proxy binds this one once it stays free";
+        Self::of(key, why.to_owned(), FailureReason::AddressInUse)
+    }
+
+    /// Listeners may not take the files of this key's sockets; `limit` is that of the process, without the reserve.
+    #[must_use]
+    pub fn no_files(key: SocketKey, limit: usize) -> Self {
+        Self::of(key, open_files::refusal(limit), FailureReason::FileLimit)
+    }
+
+    fn of(key: SocketKey, why: String, reason: FailureReason) -> Self {
         let ip = match key.bind {
             Bind::Loopback => Ipv4Addr::LOCALHOST,
             Bind::All => Ipv4Addr::UNSPECIFIED,
         };
-        let why = "address in use by another program until a moment ago, which may be restarting; choose another port, or \
-                   wait: the proxy binds this one once it stays free";
-        Self {
-            address: (ip, key.port).into(),
-            transport: key.transport,
-            why: why.to_owned(),
-            reason: FailureReason::AddressInUse,
-        }
+        Self { address: (ip, key.port).into(), transport: key.transport, why, reason }
     }
+}
+
+/// Whether the process has all the files that it may have.
+fn is_lack_of_files(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// The addition about an address in use that the proxy of a sidecar may have itself.
@@ -82,6 +96,24 @@ fn of_agents(address: SocketAddr, transport: Transport) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_without_files_is_told_apart_from_other_failures() {
+        let error = |errno: rustix::io::Errno| {
+            BindError::new((Ipv4Addr::LOCALHOST, 80).into(), Transport::Tcp, &io::Error::from(errno))
+        };
+        let lacking = error(rustix::io::Errno::MFILE);
+        assert_eq!(lacking.reason, FailureReason::FileLimit);
+        assert!(lacking.to_string().contains("too many open files") && lacking.to_string().contains("ulimit -n"));
+        assert_eq!(error(rustix::io::Errno::NOBUFS).reason, FailureReason::BindFailed);
+        let key = SocketKey { transport: Transport::Udp, bind: Bind::All, port: 53 };
+        let refused = BindError::no_files(key, 64);
+        assert_eq!(refused.reason, FailureReason::FileLimit);
+        assert!(
+            refused.to_string().starts_with("bind 0.0.0.0:53/UDP: too many open files: the limit is 128"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn a_listener_that_cannot_have_the_port_of_sidecars_hears_who_may_have_it() {

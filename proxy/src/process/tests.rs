@@ -50,6 +50,23 @@ fn a_new_flow_takes_no_place_that_another_gave_up_for_a_connection() {
     assert!(process.take_flow(NEWCOMER).is_ok(), "none waits");
 }
 
+// Pipes for splicing exist on Linux only.
+#[cfg(target_os = "linux")]
+#[test]
+fn files_of_sessions_and_pipes_do_not_count_among_those_of_listeners() {
+    let mut process = small();
+    process.files = Arc::new(Files::new(100));
+    process.pipes = Arc::new(Pipes::new(1 << 20, process.files.clone()));
+    process.files.occupy(80);
+    let free = process.free_files_for_listeners();
+    let pipe = process.pipes.lend(0).expect("a pipe");
+    let session = process.take_session().expect("room");
+    assert_eq!((process.files.usage().0, process.free_files_for_listeners()), (84, free));
+    drop((pipe, session));
+    process.files.occupy(2);
+    assert_eq!(process.free_files_for_listeners(), free - 2);
+}
+
 /// A flow as its worker holds it.
 struct Held {
     mark: Arc<Mark>,

@@ -42,7 +42,8 @@ impl Supervisor {
         if self.drains_only {
             plan.bind.clear();
         }
-        let bound = self.sockets.bind(&plan);
+        let bound = self.sockets.bind(&plan, &self.process);
+        self.metrics.control.refused_sockets.store(self.sockets.refused(), Relaxed);
         let error = |key: &SocketKey| bound.errors.get(key).map(|error| (error.reason, error.to_string()));
         let failures = failures::of(&bound.settled, error, &self.configuration, &self.no_logs);
         let ran = std::mem::replace(&mut self.running, bound.settled.next.clone());

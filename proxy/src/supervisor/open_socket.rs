@@ -150,6 +150,16 @@ impl OpenSocket {
         self.heat.turns_hot(&route, route.opened())
     }
 
+    /// Takes the files of the shards until [`Self::add_shards`] counts them. `None`: too few are free beside the reserve.
+    /// The socket turns hot again later, while its connections keep coming.
+    pub(super) fn room_for_shards(&mut self, workers: &Workers, files: &Arc<Files>) -> Option<Permit> {
+        let room = files.take(self.parts.len() * workers.handles.len().saturating_sub(1));
+        if room.is_none() {
+            self.heat = Heat::default();
+        }
+        room
+    }
+
     /// Opens a shard for every worker that has no socket yet.
     ///
     /// # Errors
@@ -224,6 +234,10 @@ mod tests {
         for socket in [good, bad] {
             open.parts.push(Part { id: ids.fresh(), socket: OsSocket::Tcp(Arc::new(socket)), worker: 1 });
         }
+        assert!(open.room_for_shards(&workers, &Arc::new(Files::new(1))).is_none(), "two shards");
+        let room = open.room_for_shards(&workers, &files).expect("room");
+        assert_eq!(files.usage().0, 4);
+        drop(room);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             open.add_shards(&mut ids, &workers, &files).await.expect_err("the second socket");

@@ -21,15 +21,16 @@ use crate::{
     core::{
         changes::{
             diff::{Plan, Settled},
-            lacking::Lacking,
+            lacking::{Lacking, Refused},
         },
-        limits::capacity,
+        limits::{capacity, open_files::most_sockets},
         logging::unrouted::Unrouted,
         workers::walk::Walk,
     },
-    files::Files,
+    files::{Files, Permit},
     log::{Level, Notice},
     net::{self, BindError, OsSocket},
+    process::Process,
     route::Served,
     shared::Shared,
     threads::Workers,
@@ -40,7 +41,14 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// Pause between two checks for remaining handles.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
-type Opened = BTreeMap<SocketKey, Vec<OsSocket>>;
+/// New sockets of one key, which no worker has yet.
+pub(super) struct NewSockets {
+    sockets: Vec<OsSocket>,
+    /// Their places among the files.
+    files: Permit,
+}
+
+type Opened = BTreeMap<SocketKey, NewSockets>;
 
 /// The result of [`Sockets::bind`].
 pub(super) struct Bound {
@@ -62,6 +70,8 @@ pub(super) struct Sockets {
     lacking: Lacking,
     /// The known programs that hold them.
     holders: Holders,
+    /// Sockets for which too few files were free.
+    refused: Refused,
     /// Notices about sockets that should have shards and have none.
     unsharded: Vec<Notice>,
 }
@@ -69,9 +79,9 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Creates an owner without sockets, which knows the ports that other programs had in use.
     pub(super) fn new(foreign: ForeignPorts) -> Self {
-        let (lacking, holders) = (Lacking::default(), Holders::default());
+        let (lacking, refused, holders) = (Lacking::default(), Refused::default(), Holders::default());
         let (open, ids, unsharded) = (BTreeMap::new(), SocketIds::default(), Vec::new());
-        Self { open, ids, next_worker: 0, foreign, lacking, holders, unsharded }
+        Self { open, ids, next_worker: 0, foreign, lacking, refused, holders, unsharded }
     }
 
     /// Whether no socket is open.
@@ -87,14 +97,18 @@ impl Sockets {
 
     /// Opens the sockets of a plan, then settles the plan by the sockets that could not be opened. Sockets that serve
     /// already stay as they are.
-    pub(super) fn bind(&mut self, plan: &Plan<'_>) -> Bound {
-        let (opened, mut errors) = self.open(plan);
+    pub(super) fn bind(&mut self, plan: &Plan<'_>, process: &Process) -> Bound {
+        let (opened, mut errors) = self.open(plan, process);
         loop {
             let settled = plan.settle(&errors.keys().copied().collect());
             let failed = self.listen(plan, &settled, &opened);
             if failed.is_empty() {
-                self.foreign.settled(opened.keys().filter(|key| settled.next.sockets.contains_key(key)).copied());
-                self.lacking = errors.iter().map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
+                let is_served = |key: &&SocketKey| settled.next.sockets.contains_key(key);
+                self.foreign.settled(opened.keys().filter(is_served).copied());
+                let unserved = opened.keys().filter(|key| !is_served(key));
+                self.refused.given_back(unserved.map(|key| most_sockets(*key)).sum());
+                let tried = errors.iter().filter(|(key, _)| !self.refused.has(key));
+                self.lacking = tried.map(|(key, error)| (*key, (error.reason, error.to_string()))).collect();
                 // Only now: a retry, which compares the messages, does not look up holders.
                 self.holders.name(&mut errors, |new| BindError::name_holders(new.into_iter()));
                 return Bound { settled, opened, errors };
@@ -105,7 +119,12 @@ impl Sockets {
 
     /// Whether a socket could not be opened.
     pub(super) fn is_lacking(&self) -> bool {
-        !self.lacking.is_empty()
+        !self.lacking.is_empty() || !self.refused.is_empty()
+    }
+
+    /// How many sockets were refused so far because too few files were free; each counts once while it is lacking.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.total()
     }
 
     /// Whether the file of ports of other programs is up to date, and is not being written.
@@ -118,11 +137,12 @@ impl Sockets {
         self.foreign.written()
     }
 
-    /// Retries only the sockets that could not be opened. Returns whether to apply the configuration again, which opens
-    /// those that can be.
-    pub(super) fn have_news(&mut self) -> bool {
+    /// Retries only the sockets that could not be opened; those that lacked files wait until more are free. Returns
+    /// whether to apply the configuration again, which opens those that can be.
+    pub(super) fn have_news(&mut self, process: &Process) -> bool {
+        let may_fit = self.refused.may_fit(process.free_files_for_listeners());
         if self.lacking.is_empty() {
-            return false;
+            return may_fit;
         }
         let lacking = std::mem::take(&mut self.lacking);
         let news = lacking.has_news(|key| {
@@ -134,20 +154,30 @@ impl Sockets {
         });
         self.lacking = lacking;
         self.foreign.settled(std::iter::empty());
-        news
+        news || may_fit
     }
 
     /// Opens the sockets that can be opened. Ports of ranges are only reserved: an incomplete range accepts nothing.
-    fn open(&mut self, plan: &Plan<'_>) -> (Opened, Errors) {
+    fn open(&mut self, plan: &Plan<'_>, process: &Process) -> (Opened, Errors) {
         let (mut opened, mut errors) = (Opened::new(), Errors::new());
         let of_ranges = plan.of_ranges();
         self.foreign.wanted(&plan.bind);
-        for key in &plan.bind {
+        self.refused.begin();
+        // Ranges come last: one that does not fit leaves the files to the sockets that do.
+        for key in plan.bind.difference(&of_ranges).chain(&of_ranges) {
+            let (most, free) = (most_sockets(*key), process.free_files_for_listeners());
+            if most > free {
+                self.refused.add(*key, free);
+                errors.insert(*key, BindError::no_files(*key, process.files.usage().1));
+                continue;
+            }
+            // Sessions that begin meanwhile take none of the reserve, so listeners take no more of it than they may.
+            let places = process.files.take_anyway(most);
             let open = if of_ranges.contains(key) { net::reserve } else { net::open };
             let beside = self.beside(*key, &opened);
             match self.foreign.bind(*key, |key| open(key, &beside), |key| net::reserve(key, &beside)) {
                 Ok(sockets) => {
-                    opened.insert(*key, sockets);
+                    opened.insert(*key, NewSockets { sockets, files: places });
                 }
                 Err(error) => {
                     errors.insert(*key, error);
@@ -161,7 +191,7 @@ impl Sockets {
     fn listen(&self, plan: &Plan<'_>, settled: &Settled, opened: &Opened) -> Errors {
         let served = plan.of_ranges().into_iter().filter(|key| settled.next.sockets.contains_key(key));
         let listen = |key: SocketKey| {
-            let failed = net::listen(key, opened.get(&key)?, &self.beside(key, opened)).err();
+            let failed = net::listen(key, &opened.get(&key)?.sockets, &self.beside(key, opened)).err();
             failed.map(|error| (key, error))
         };
         served.filter_map(listen).collect()
@@ -172,7 +202,7 @@ impl Sockets {
         let others = [Bind::Loopback, Bind::All].map(|bind| SocketKey { bind, ..key }).into_iter();
         let of = |other: SocketKey| {
             let ours = self.open.get(&other).into_iter().flat_map(OpenSocket::sockets);
-            ours.chain(opened.get(&other).into_iter().flatten()).cloned()
+            ours.chain(opened.get(&other).into_iter().flat_map(|new| &new.sockets)).cloned()
         };
         others.filter(|other| *other != key).flat_map(of).collect()
     }
@@ -200,13 +230,14 @@ impl Sockets {
                     let to = if is_durable { count } else { self.next_worker % count };
                     open.hand_over(served, to, &mut self.ids, workers).await;
                 }
-            } else if let Some(sockets) = opened.remove(key) {
+            } else if let Some(NewSockets { sockets, files: places }) = opened.remove(key) {
                 let parts = if is_durable {
                     sockets.into_iter().map(|socket| (count, socket)).collect()
                 } else {
                     self.spread(*key, sockets, served.first(), count, files)
                 };
                 let mut open = OpenSocket::new(served, unrouted, files.take_anyway(parts.len()));
+                drop(places);
                 for (worker, socket) in parts {
                     open.add(self.ids.fresh(), socket, worker, workers).await;
                 }
@@ -289,6 +320,7 @@ impl Sockets {
             let Some(open) = self.open.get_mut(&key) else { continue };
             notices.extend(open.unrouted_rest(now));
             if may_shard && open.turns_hot() {
+                let Some(_room) = open.room_for_shards(workers, files) else { continue };
                 let result = open.add_shards(&mut self.ids, workers, files).await;
                 notices.push(sharded(key, &open.first(), workers.handles.len(), result));
             }
@@ -316,76 +348,4 @@ fn sharded(key: SocketKey, listener: &ListenerId, workers: usize, result: io::Re
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-
-    use proxy_api::Listener;
-
-    use super::*;
-    use crate::{
-        commands::Command,
-        core::{
-            changes::diff::{self, Running},
-            logging::unrouted::Unroutable,
-        },
-        fixtures::process,
-        settings::Settings,
-        supervisor::fixtures::{id, listener, socket},
-    };
-
-    /// A listener on a loopback port that is free now.
-    fn free(transport: Transport) -> Arc<Listener> {
-        let port = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok().map(|own| own.port());
-        let key = |port| SocketKey { transport, ..socket(port) };
-        let free = (0..100).filter_map(|_| port()).find(|port| net::open(key(*port), &[]).is_ok());
-        let port = free.expect("a free port");
-        let template = (*listener(port, "b")).clone();
-        Arc::new(Listener { socket: key(port), end_port: None, ..template }.sealed())
-    }
-
-    #[tokio::test]
-    async fn a_look_has_few_sockets_and_a_round_has_all_of_them() {
-        let (foreign, files) = (ForeignPorts::new(&Settings::default(), || {}), Arc::new(Files::new(100)));
-        let mut sockets = Sockets::new(foreign);
-        let spec = Arc::new(Listener { hostnames: vec!["a.example".to_owned()], ..(*listener(1, "b")).clone() });
-        let shared = [Shared::new(id("a"), spec, Arc::default(), Arc::default())];
-        for (port, unrouted) in (1..=600).map(|port| (port, Arc::<Unrouted>::default())) {
-            assert_eq!(unrouted.due(Unroutable::NotTls, 0, unrouted.count(Unroutable::NotTls)), Some(1));
-            unrouted.count(Unroutable::NotTls);
-            let served = Served::of(&shared, &unrouted).expect("a listener");
-            sockets.open.insert(socket(port), OpenSocket::new(served, unrouted, files.take_anyway(0)));
-        }
-        let workers = Workers { handles: Vec::new(), durable: None, threads: Vec::new() };
-        let (mut walk, mut counts) = (Walk::default(), Vec::new());
-        while counts.is_empty() || walk.is_under_way() {
-            counts.push(sockets.look(&mut walk, 256, 100, &workers, &files).await.len());
-        }
-        assert_eq!(counts, [256, 256, 88]);
-    }
-
-    // D20
-    #[test]
-    fn a_port_that_was_closed_is_free_at_once() {
-        let settings = Settings::default();
-        let process = process(&settings, None);
-        let workers = Workers::start(&settings, &process).expect("threads");
-        let mut sockets = Sockets::new(ForeignPorts::new(&settings, || {}));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            for spec in [Transport::Tcp, Transport::Udp].map(free) {
-                let live = ById::from([(id("a"), Shared::new(id("a"), spec.clone(), Arc::default(), Arc::default()))]);
-                let (before, desired) = (Running::default(), BTreeMap::from([(id("a"), Some(spec.clone()))]));
-                for _ in 0..50 {
-                    let Bound { settled, opened, errors } = sockets.bind(&diff::diff(&before, &desired));
-                    assert!(errors.is_empty(), "{errors:?}");
-                    sockets.switch(&settled.next.sockets, &live, opened, &workers, &process.files).await;
-                    sockets.close(&BTreeSet::from([spec.socket]), &workers).await;
-                }
-            }
-            for worker in &workers.handles {
-                worker.send(Command::Drain { millis: 0 }).await;
-            }
-        });
-        workers.join();
-    }
-}
+mod tests;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use harness::{
-    Backend, Behaviour, Listener, PATIENCE, Program, connect, forward, free_port, http_get, metric, raise_file_limit,
-    round_trip, until,
+    Backend, Behaviour, Listener, PATIENCE, Program, connect, echoes, forward, free_port, http_get, metric,
+    raise_file_limit, round_trip, until,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -107,6 +107,37 @@ fn at_the_file_limit_health_answers_and_traffic_comes_back() {
     program.wait("files", "process");
     let errors: Vec<_> = program.events().into_iter().filter(|line| line["level"] == "error").collect();
     assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn listeners_beyond_the_file_limit_are_refused_while_health_answers_and_the_others_serve() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (health, admin, mut ports) = (free_port(), free_port(), [0; 150].map(|_: u16| free_port()));
+    // The order in which they are bound.
+    ports.sort_unstable();
+    let [first, .., last] = ports;
+    let one = |port: &u16| forward(&format!("f{port}"), "", &[Listener::tcp("l", *port).to(backend.port)]);
+    let of = |ports: &[u16]| ports.iter().map(one).collect::<String>();
+    let address = format!("127.0.0.1:{admin}");
+    let arguments = ["--workers", "1", "--admin-address", &address];
+    let program = Program::run_limited(&of(&ports), health, &arguments, Some(128));
+    let failed = program.wait("failed", &format!("f{last}/l"));
+    let message = failed["message"].as_str().expect("a message");
+    assert!(message.contains("too many open files: the limit is 128") && message.contains("ulimit -n"), "{message}");
+    let (_, listeners) = http_get(admin, "/listeners").expect("the listeners at the limit");
+    assert!(listeners.contains("\"FileLimit\""), "{listeners}");
+    assert_eq!(http_get(health, "/livez").expect("livez at the limit").0, 200);
+    let (_, text) = http_get(health, "/metrics").expect("metrics at the limit");
+    let value = |name| metric(&text, name).expect("a metric");
+    assert!(value("portlane_files") <= value("portlane_files_limit"), "some are left to sessions, and the reserve");
+    assert!(value("portlane_sockets_refused_total") >= value("portlane_listeners_failed"), "{text}");
+    assert!(value("portlane_listeners_failed") > 0.0 && value("portlane_listeners_failed") < 150.0, "{text}");
+    connect(last).expect_err("not bound");
+    round_trip(&mut connect(first).expect("connect"), b"x").expect("a listener that is bound serves");
+    // The manifest can be read. The files of the others are free only after they are closed, so this needs a retry.
+    program.edit(&of(&[first, last]));
+    until("the listener that was refused serves", || echoes(last));
+    assert!(echoes(first));
 }
 
 #[test]
