@@ -7,6 +7,10 @@ use std::{fs, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::{
+    core::limits::open_files,
+    log::{Level, Log},
+};
 pub use crate::{
     core::limits::open_files::{FOR_LISTENERS, RESERVE},
     room::{Permit, Room as Files},
@@ -34,6 +38,13 @@ pub fn of_process() -> Arc<Files> {
 /// counted yet: otherwise the descriptors of the runtimes would come out of the reserve.
 pub fn count_open(files: &Files) {
     files.occupy(fs::read_dir("/proc/self/fd").map_or(OPEN_AT_START, Iterator::count));
+}
+
+/// Warns if the limit leaves room for few sessions. Called once, after [`count_open`].
+pub fn warn_if_low(files: &Files, log: &Log) {
+    if let Some(message) = open_files::warning(files.usage()) {
+        log.notice(Level::Warn, "file_limit", "process", message);
+    }
 }
 
 #[cfg(test)]

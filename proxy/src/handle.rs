@@ -89,6 +89,7 @@ impl Proxy {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
         files::count_open(&process.files);
+        files::warn_if_low(&process.files, &process.log);
         let drain = Duration::from_secs(settings.drain_seconds.into());
         let watchdog = Watchdog::start(process.clone(), control.clone(), drain).map_err(StartError::Threads)?;
         let parts = (process.clone(), metrics.clone(), settings.clone());

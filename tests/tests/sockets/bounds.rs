@@ -141,6 +141,19 @@ fn listeners_beyond_the_file_limit_are_refused_while_health_answers_and_the_othe
 }
 
 #[test]
+fn a_file_limit_that_leaves_no_room_for_sessions_is_told_at_the_start() {
+    let (port, health) = (free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(9)]);
+    let program = Program::run_limited(&manifest, health, &["--workers", "1"], Some(64));
+    let told = program.wait("file_limit", "process");
+    assert_eq!(told["level"], "warn");
+    let message = told["message"].as_str().expect("a message");
+    assert!(message.contains("no room for sessions") && message.contains("ulimit -n"), "{message}");
+    let failed = program.wait("failed", "f/l");
+    assert!(failed["message"].as_str().is_some_and(|message| message.contains("too many open files")), "{failed:#}");
+}
+
+#[test]
 fn udp_flows_are_bounded_and_the_oldest_quiet_one_makes_room() {
     let server = harness::UdpEcho::start();
     let (port, health) = (free_port(), free_port());

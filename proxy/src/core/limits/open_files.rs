@@ -15,6 +15,8 @@ pub const FILES_PER_SESSION: usize = 2;
 const SESSION_PART: usize = 8;
 /// The most files that listeners leave to sessions.
 const MOST_FOR_SESSIONS: usize = 16;
+/// A process that has room for fewer sessions than this warns at its start.
+const FEW_SESSIONS: usize = 100;
 
 /// The file descriptors of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,26 @@ pub fn refusal(limit: usize) -> String {
     )
 }
 
+/// The warning at the start of a process with so many open files and this limit without the reserve, if they leave room
+/// for few sessions.
+#[must_use]
+pub fn warning((used, limit): (usize, usize)) -> Option<String> {
+    let sessions = limit.saturating_sub(used) / FILES_PER_SESSION;
+    if sessions >= FEW_SESSIONS {
+        return None;
+    }
+    let room = match sessions {
+        0 => "no room for sessions, so nobody can be served".to_owned(),
+        1 => "room for at most 1 session".to_owned(),
+        _ => format!("room for at most {sessions} sessions"),
+    };
+    let enough = used.saturating_add(RESERVE + FEW_SESSIONS * FILES_PER_SESSION);
+    Some(format!(
+        "the limit of open files (ulimit -n) leaves {room}: {used} files are open, {RESERVE} are reserved for health and \
+         control, a session takes {FILES_PER_SESSION}, and a listener at least one; raise the limit to {enough} or more"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use proxy_api::Transport;
@@ -114,6 +136,20 @@ mod tests {
         assert!(message.contains("leave 56 to health") && message.contains("8 to sessions"), "{message}");
         assert!(message.contains("ulimit -n"), "{message}");
         assert!(refusal(0).contains("the limit is at most 64,"), "{}", refusal(0));
+    }
+
+    #[test]
+    fn a_limit_that_leaves_room_for_few_sessions_is_told_with_one_that_is_enough() {
+        let message = |used, limit| warning((used, limit)).expect("a warning");
+        let few = message(30, 65);
+        assert!(few.contains("room for at most 17 sessions: 30 files are open"), "{few}");
+        assert!(few.contains("ulimit -n") && few.ends_with("raise the limit to 294 or more"), "{few}");
+        assert!(message(30, 33).contains("at most 1 session:"), "{}", message(30, 33));
+        for limit in [0, 30, 31] {
+            assert!(message(30, limit).contains("no room for sessions"), "{}", message(30, limit));
+        }
+        assert_eq!(warning((30, 294 - RESERVE)), None, "what was told to be enough");
+        assert!(warning((30, 293 - RESERVE)).is_some());
     }
 
     #[test]
