@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -35,8 +35,8 @@ pub fn run<'a>(live: &'a Live, server: &'a End) -> impl Future<Output = EndReaso
         let (session, client) = (live.session(), &live.client);
         // A session has room for its largest step as long as it lives. This step, which few need, has room of its own.
         let left = match reason {
-            EndReason::ClientReset if holds(server) => Box::pin(deliver(session, server)).await,
-            EndReason::BackendReset if holds(client) => Box::pin(deliver(session, client)).await,
+            EndReason::ClientReset if holds(server) => Box::pin(deliver(&relay, server)).await,
+            EndReason::BackendReset if holds(client) => Box::pin(deliver(&relay, client)).await,
             EndReason::Idle => {
                 let in_flight = is_in_flight(&relay.up, client, server) || is_in_flight(&relay.down, server, client);
                 Some(EndReason::of_silence(session.half_closed.get(), in_flight))
@@ -94,10 +94,7 @@ impl Relay<'_> {
         watch_for_errors(cx, &mut self.down, (server, 1), &mut self.rare);
         if is_asked {
             self.calm_down();
-            live.weigh(|| {
-                let sockets = sys::buffered(&client.stream) + sys::buffered(&server.stream);
-                sockets + self.up.held() + self.down.held()
-            });
+            self.weigh();
         }
         let over = decide(cx, worker, session, (&self.up, client), (&self.down, server), |cx| {
             self.rare.get_or_insert_default().stall.poll(cx, worker, session, progress)
@@ -112,6 +109,25 @@ impl Relay<'_> {
             return Poll::Pending;
         }
         Poll::Ready(EndReason::Idle)
+    }
+
+    /// Notes what the session holds while the worker weighs its sessions.
+    fn weigh(&self) {
+        let (live, server) = (self.live, self.server);
+        live.weigh(|| {
+            let sockets = sys::buffered(&live.client.stream) + sys::buffered(&server.stream);
+            sockets + self.up.held() + self.down.held()
+        });
+    }
+
+    /// Waits until the session is asked to end for another reason than silence. Meanwhile it is weighed.
+    async fn asked_to_end_at_once(&self) -> EndReason {
+        let mut asked = pin!(self.live.session().asked_to_end_at_once());
+        poll_fn(|cx| {
+            self.weigh();
+            asked.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Gives up what is rare if both ends are read again. Only when the sweep asks, as it does after bytes have moved: a
@@ -253,8 +269,9 @@ fn decide(
     Poll::Pending
 }
 
-/// Waits until the peer has acknowledged all bytes, so that the following reset discards nothing.
-async fn deliver(session: &Session, end: &End) -> Option<EndReason> {
+/// Waits until the peer at `end` has acknowledged all bytes, so that the following reset discards nothing.
+async fn deliver(relay: &Relay<'_>, end: &End) -> Option<EndReason> {
+    let session = relay.live.session();
     let limit = Duration::from_secs(session.listener.spec.load().timeouts.half_close_seconds.into());
     let deadline = Instant::now() + limit;
     let mut left = sys::unacknowledged(&end.stream);
@@ -263,7 +280,7 @@ async fn deliver(session: &Session, end: &End) -> Option<EndReason> {
     while left > 0 && Instant::now() < deadline && progress.elapsed() < NOT_READING {
         tokio::select! {
             // Silence cuts nothing here: the bytes are on their way, and the wait has an end of its own.
-            reason = session.asked_to_end_at_once() => return Some(reason),
+            reason = relay.asked_to_end_at_once() => return Some(reason),
             () = end.gone() => return None,
             () = sleep(pause) => {}
         }
@@ -349,5 +366,34 @@ mod tests {
         event(&server, Interest::WRITABLE).await;
         assert_eq!(polled(&mut relay, false).await, (false, true), "it may be full again soon");
         assert_eq!(polled(&mut relay, true).await, (false, false));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_session_that_delivers_its_last_bytes_is_weighed_and_can_be_reset() {
+        let ((outside, client), (_does_not_read, server)) = (connection(), connection());
+        let live = live(client);
+        event(&server, Interest::WRITABLE).await;
+        let bytes = vec![7; 1 << 16];
+        while server.try_write(&bytes).is_ok() {}
+        SockRef::from(&outside).set_linger(Some(Duration::ZERO)).expect("an option");
+        drop(outside);
+        event(&live.client, Interest::READABLE).await;
+        // Nothing asks the relay, so only the delivery notes what the session holds.
+        *live.worker().weighed.borrow_mut() = Some(foldhash::HashMap::default());
+        let weighed = async {
+            let first = || live.worker().weighed.borrow().as_ref()?.values().next().copied();
+            while first().is_none() {
+                live.session().wake();
+                tokio::task::yield_now().await;
+            }
+            live.session().end(EndReason::Shortage);
+            first().expect("the session")
+        };
+        let both = async { tokio::join!(run(&live, &server), weighed) };
+        let (reason, held) = timeout(PATIENCE, both).await.expect("in time");
+        let unread = sys::unacknowledged(&server.stream) as u64;
+        assert_eq!((reason, held.session), (EndReason::Shortage, SessionId(7)));
+        assert!(unread > 0 && held.bytes >= unread, "{} of {unread} bytes", held.bytes);
     }
 }
