@@ -139,11 +139,26 @@ impl Places {
 
     /// Notes that an attempt has failed. Returns the pause before the next one.
     pub fn failed(&mut self, dial: &Dial, now: Duration, chance: f64) -> Duration {
+        self.fail(dial, now, chance, |dialler| dialler.pause(None, chance))
+    }
+
+    /// Notes that an attempt was turned away: the server closed the connection before its handshake. Returns the pause
+    /// before the next one. The server also closes a connection to a sidecar that it cannot reach, so that this is an
+    /// ordinary failure.
+    pub fn turned_away(&mut self, dial: &Dial, now: Duration, chance: f64) -> Duration {
+        if is_sidecar(dial) {
+            return self.failed(dial, now, chance);
+        }
+        self.fail(dial, now, chance, |dialler| dialler.pause_when_turned_away(chance))
+    }
+
+    /// Notes that an attempt has failed. `pause` is for an endpoint that exists.
+    fn fail(&mut self, dial: &Dial, now: Duration, chance: f64, pause: impl Fn(&mut Dialler) -> Duration) -> Duration {
         let is_gone = !self.is_named(dial);
         let place = self.places.entry(dial.clone()).or_default();
         place.dialling = false;
         place.failed = true;
-        let pause = if is_gone { place.dialler.long_pause(chance) } else { place.dialler.pause(None, chance) };
+        let pause = if is_gone { place.dialler.long_pause(chance) } else { pause(&mut place.dialler) };
         place.not_before = now + pause;
         pause
     }

@@ -57,6 +57,13 @@ impl DialError {
             Self::Reach(_) | Self::Unexpected => false,
         }
     }
+
+    /// Whether the server closed the connection before the handshake.
+    fn is_turned_away(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let Self::Tls(error) = self else { return false };
+        matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+    }
 }
 
 struct Connection<Io> {
@@ -76,12 +83,23 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
         Ok(connection) => carry(&agent, &dial, connection).await,
         Err(error) => {
             give_up(&agent, &dial, &error);
-            let now = agent.now();
-            let pause = agent.places.borrow_mut().failed(&dial, now, (agent.settings.chance)());
+            let pause = pause(&agent, &dial, &error);
             agent.tell(&Event::NotConnected { dial: &dial, kind: error.kind(), error: &with_causes(&error), pause });
         }
     }
     agent.changed.notify_one();
+}
+
+/// Notes that an attempt has failed. Returns the pause before the next one.
+fn pause<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) -> Duration {
+    let (now, chance) = (agent.now(), (agent.settings.chance)());
+    let mut places = agent.places.borrow_mut();
+    // With several addresses, the next attempt is at another one.
+    if error.is_turned_away() && agent.settings.addresses.len() == 1 {
+        places.turned_away(dial, now, chance)
+    } else {
+        places.failed(dial, now, chance)
+    }
 }
 
 /// Ends the session with an endpoint that denies the agent: the endpoint has none either, so the streams end.

@@ -10,6 +10,7 @@ mod flows;
 mod rates;
 mod sidecars;
 mod stops;
+mod turned_away;
 #[cfg(target_os = "linux")]
 mod unsent;
 mod world;

@@ -251,8 +251,10 @@ impl Fleet {
         let endpoint = self.balanced();
         let (gate, from) = (Gate { endpoint, of_peers: false }, self.source(agent));
         let attempt = Attempt { agent, dial, handed: None };
-        if endpoint == GONE || !self.enter(gate, from, &attempt, now) {
+        if endpoint == GONE {
             self.failed(&attempt, now);
+        } else if !self.enter(gate, from, &attempt, now) {
+            self.turned_away(&attempt, now);
         }
     }
 
@@ -266,7 +268,7 @@ impl Fleet {
         if let Some(other) = evicted.and_then(|evicted| self.strangers.remove(&(gate, evicted))) {
             let other = self.connections[other].attempt.clone();
             self.take_back(other.handed, now);
-            self.failed(&other, now);
+            self.turned_away(&other, now);
         }
         let turn = now + self.door(gate).turn(place);
         // No newcomer takes its place while it waits.
@@ -296,7 +298,7 @@ impl Fleet {
         self.strangers.remove(&(gate, place));
         self.door(gate).release(place, now);
         if !self.hand_over(&attempt, gate.endpoint, meant, now) {
-            self.failed(&attempt, now);
+            self.turned_away(&attempt, now);
         }
     }
 
@@ -346,9 +348,17 @@ impl Fleet {
         agent.carriers.insert(endpoint, connection)
     }
 
+    /// Nobody takes the connection.
     fn failed(&mut self, attempt: &Attempt, now: Duration) {
         let chance = self.chance.part();
         self.agents[attempt.agent].places.failed(&attempt.dial, now, chance);
+        self.look(attempt.agent, now);
+    }
+
+    /// An endpoint closes the connection before the handshake.
+    fn turned_away(&mut self, attempt: &Attempt, now: Duration) {
+        let chance = self.chance.part();
+        self.agents[attempt.agent].places.turned_away(&attempt.dial, now, chance);
         self.look(attempt.agent, now);
     }
 

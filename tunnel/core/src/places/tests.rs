@@ -97,6 +97,24 @@ fn an_endpoint_that_is_named_no_more_is_dialled_without_haste() {
 }
 
 #[test]
+fn who_is_turned_away_waits_longer_and_dials_any_other_endpoint_at_once() {
+    let mut places = Places::new(4);
+    places.told(&id("a"), peers(&["b"]));
+    places.told_sidecars(peers(&["s"]));
+    let lost = sessions(&[("a", LOST), ("b", LOST)]);
+    assert_eq!(places.due(&lost, at(0)), [to("a"), to("b"), sidecar("s")]);
+    assert_eq!(places.turned_away(&to("a"), at(0), 0.0), at(750));
+    assert_eq!(places.turned_away(&to("b"), at(0), 1.0), at(1500));
+    assert_eq!(places.turned_away(&sidecar("s"), at(0), 1.0), at(200), "the sidecar may be away");
+    assert_eq!(places.due(&lost, at(0)), [Dial::Any]);
+    assert_eq!(places.turned_away(&Dial::Any, at(0), 1.0), at(1500));
+    assert_eq!(places.due(&lost, at(749)), [sidecar("s")]);
+    assert_eq!(places.due(&lost, at(750)), [to("a")]);
+    places.told(&id("a"), Vec::new());
+    assert_eq!(places.turned_away(&to("b"), at(750), 1.0), at(10_000), "it is gone");
+}
+
+#[test]
 fn a_silent_connection_is_replaced_while_it_is_there() {
     let mut places = Places::new(4);
     let silent = sessions(&[("a", Standing { suspect: true, ..ATTACHED })]);
