@@ -33,10 +33,13 @@ impl Format {
             return None;
         }
         if serde_json::from_slice::<IgnoredAny>(payload).is_err() {
-            return Some("it is not JSON: set enrich: {}, which makes an object of each message, or the format Raw");
+            return Some(
+                "a message is not JSON, and the format of send.http carries nothing else: set enrich: {}, which makes \
+                 an object of each message, or the format Raw",
+            );
         }
         let cut = self == Self::Ndjson && payload.contains(&b'\n');
-        cut.then_some("it has a newline, which ends a message in Ndjson: use JsonArray")
+        cut.then_some("a message has a newline, which ends a message in Ndjson: use JsonArray")
     }
 
     /// Adds a message to a body, which is empty before the first one.

@@ -198,7 +198,10 @@ fn a_message_that_the_format_cannot_carry_is_poison_and_is_not_posted() {
     let reported: Vec<_> = verdicts
         .iter()
         .map(|verdict| match verdict {
-            Verdict::Poison { number, reason } => (*number, reason.contains("set enrich"), reason.contains("newline")),
+            Verdict::Poison { number, reason } => {
+                assert!(reason.starts_with("a message "), "the sink has not seen it: {reason}");
+                (*number, reason.contains("set enrich"), reason.contains("newline"))
+            }
             Verdict::Delivered { .. } => panic!("{verdict:?}"),
         })
         .collect();
