@@ -75,6 +75,14 @@ impl Durable {
     pub fn is_in_stream(&self) -> bool {
         self.store.as_ref().is_some_and(|store| store.jet_stream.is_some())
     }
+
+    /// The format of a sink over HTTP that names none. Messages of syslog are not JSON, and only `enrich` makes JSON of
+    /// them.
+    #[must_use]
+    pub fn usual_format(&self) -> HttpFormat {
+        let is_text = self.framing == Some(Framing::Syslog) && self.enrich.is_none();
+        if is_text { HttpFormat::Raw } else { HttpFormat::Ndjson }
+    }
 }
 
 /// How messages are delimited in what clients send.
@@ -251,8 +259,9 @@ pub struct HttpSink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), pattern(r"^/[!-~]*$"))]
     pub path: Option<String>,
-    /// Body of a request. Ndjson: a message on each line. JsonArray: an array of the messages. Raw: the messages one
-    /// after the other. Absent: Ndjson.
+    /// Body of a request. Ndjson: a message on each line. JsonArray: an array of the messages. Both carry only messages
+    /// that are JSON. Raw: the messages as they are, with a newline between two. Absent: Raw for the framing Syslog
+    /// without `enrich`, otherwise Ndjson.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<HttpFormat>,
     /// Maximum bytes of messages in a request, 1024 to 16777216; a longer message is sent alone. Absent: 1048576.
@@ -270,10 +279,9 @@ pub struct HttpSink {
 }
 
 /// Bodies of HTTP requests.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum HttpFormat {
-    #[default]
     Ndjson,
     JsonArray,
     Raw,

@@ -122,3 +122,15 @@ fn plain_lines_of_syslog_come_to_a_sink_that_takes_json_as_objects() {
         }
     }
 }
+
+#[test]
+fn plain_lines_of_syslog_come_to_a_sink_without_a_format_as_they_are() {
+    let (health, port, data, sink) = (free_port(), free_port(), tempdir().expect("a folder"), Sink::start());
+    let durable = "durable: {framing: Syslog, syncMillis: 0, store: {disk: {maxBytes: 16777216}}, \
+                   send: {http: {lingerMillis: 0}}}";
+    let listener = Listener::tcp("plain", port).to(sink.backend.port).with(durable);
+    let _program = run(&forward("f", "", &[listener]), health, data.path());
+    let sent = "<34>Oct 11 22:14:15 web su: failed\n<13>Oct 11 22:14:16 web cron: done";
+    connect(port).expect("a connection").write_all(format!("{sent}\n").as_bytes()).expect("it is sent");
+    until("the sink has all messages", || sink.bodies.lock().expect("unpoisoned").join("\n") == sent);
+}

@@ -22,7 +22,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
     surroundings(item, path, found);
     let path = format!("{path}.durable");
     receiving(item.protocol, spec, &path, found);
-    let Some(send) = sink(&spec.send, &path, found) else {
+    let Some(send) = sink(spec, &path, found) else {
         found.add(format!("{path}.send"), "exactly one of relp, tcp, udp and http must be set");
         return None;
     };
@@ -157,8 +157,9 @@ fn store(spec: Option<&crds::DurableStore>) -> Option<Store> {
 }
 
 /// Returns the sink, if there is exactly one.
-fn sink(spec: &crds::DurableSend, path: &str, found: &mut Violations) -> Option<Sink> {
-    Some(match (&spec.relp, &spec.tcp, &spec.udp, &spec.http) {
+fn sink(spec: &crds::Durable, path: &str, found: &mut Violations) -> Option<Sink> {
+    let send = &spec.send;
+    Some(match (&send.relp, &send.tcp, &send.udp, &send.http) {
         (Some(relp), None, None, None) => Sink::Relp { window_messages: relp.window_messages.unwrap_or(128) },
         (None, Some(tcp), None, None) => Sink::Tcp {
             framing: match tcp.framing.unwrap_or_default() {
@@ -171,12 +172,12 @@ fn sink(spec: &crds::DurableSend, path: &str, found: &mut Violations) -> Option<
             rewind_bytes: tcp.rewind_bytes.unwrap_or(0),
         },
         (None, None, Some(_), None) => Sink::Udp {},
-        (None, None, None, Some(http)) => http_sink(http, path, found),
+        (None, None, None, Some(http)) => http_sink(http, spec.usual_format(), path, found),
         _ => return None,
     })
 }
 
-fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink {
+fn http_sink(http: &crds::HttpSink, usual: crds::HttpFormat, path: &str, found: &mut Violations) -> Sink {
     let asked = http.path.clone().unwrap_or_else(|| "/".to_owned());
     if !asked.starts_with('/') || !asked.bytes().all(|byte| byte.is_ascii_graphic()) {
         found.add(
@@ -186,7 +187,7 @@ fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink 
     }
     Sink::Http {
         path: asked,
-        format: match http.format.unwrap_or_default() {
+        format: match http.format.unwrap_or(usual) {
             crds::HttpFormat::Ndjson => HttpFormat::Ndjson,
             crds::HttpFormat::JsonArray => HttpFormat::JsonArray,
             crds::HttpFormat::Raw => HttpFormat::Raw,
@@ -258,6 +259,10 @@ mod tests {
         assert_eq!(send(json!({"udp": {}})), json!({"udp": {}}));
         let http = json!({"path": "/", "format": "Ndjson", "batchBytes": 1_048_576, "batchMessages": 1000, "lingerMillis": 1000});
         assert_eq!(send(json!({"http": {}})), json!({"http": http}));
+        for (more, format) in [(json!({}), "Raw"), (json!({"format": "Ndjson"}), "Ndjson")] {
+            let (durable, _) = judged("TCP", &json!({"framing": "Syslog", "send": {"http": more}}), &json!({}));
+            assert_eq!(durable.expect("valid")["send"]["http"]["format"], format);
+        }
     }
 
     #[test]
