@@ -48,6 +48,7 @@ mod surroundings;
 mod transport;
 mod unknown;
 pub mod weight;
+mod words;
 
 pub use agent::{Agent, Enrolment};
 pub use bounded::{
@@ -91,6 +92,7 @@ pub use stream::{
 };
 pub use surroundings::{FLEET, FRONTS, PROTECTED, PROTECTED_NETWORKS, RESERVED, Surroundings, entry_of};
 pub use transport::Transport;
+pub use words::count;
 
 /// Contract version of this build.
 pub const CONTRACT: u32 = 1;

@@ -55,8 +55,8 @@ impl Draining {
     /// Returns once no message is left that would be sent.
     async fn ends(&mut self, proxy: &Proxy) {
         let message = format!(
-            "no port is open; sending the messages of {} log(s) in {} to their sinks",
-            self.logs.len(),
+            "no port is open; sending the messages of {} in {} to their sinks",
+            proxy_api::count(self.logs.len() as u64, "log"),
             self.folder.display()
         );
         proxy.log().notice(Level::Info, "draining", "portlane-proxy", message);
@@ -143,7 +143,7 @@ fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
     }
     let waiting = match log.messages {
         Some(0) => return,
-        Some(count) => format!("{count} message(s) wait"),
+        Some(count) => format!("{} waiting", proxy_api::count(count, "message")),
         None => "messages may wait".to_owned(),
     };
     let message =

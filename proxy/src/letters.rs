@@ -48,7 +48,7 @@ pub enum LettersError {
         source: Error,
     },
     /// Some dead letters cannot be read; all others are printed.
-    #[error("{0} dead letter(s) could not be read: they are damaged, or were replaced by newer ones meanwhile")]
+    #[error("could not read {}, damaged or replaced by newer ones meanwhile", proxy_api::count(*.0, "dead letter"))]
     Unread(u64),
     /// The output cannot be written.
     #[error("cannot write the dead letters")]

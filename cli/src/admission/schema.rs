@@ -282,7 +282,8 @@ fn left_out<'a>(unknown: &[&str], known: Option<&'a Map<String, Value>>) -> Opti
 fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>) {
     let count = items.len() as u64;
     if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
-        found.push(Violation::new(path, format!("must have at least {least} item(s), but has {count}")));
+        let least = proxy_api::count(least, "item");
+        found.push(Violation::new(path, format!("must have at least {least}, but has {count}")));
     }
     if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
         found.push(Violation::blocking(path, format!("must have at most {most} items, but has {count}")));
@@ -323,7 +324,8 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
     }
     let length = text.chars().count() as u64;
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
-        wrong(Violation::new(path, format!("must have at least {least} character(s), but has {length}")));
+        let least = proxy_api::count(least, "character");
+        wrong(Violation::new(path, format!("must have at least {least}, but has {length}")));
         // An empty text does not match a pattern either, but is one mistake.
         return;
     }

@@ -73,7 +73,8 @@ impl Teller {
                 self.log.notice(Level::Info, "draining", "portlane", message);
             }
             Event::Cut(streams) => {
-                let message = format!("{streams} stream(s) did not finish in time and are reset");
+                let streams = proxy_api::count(*streams as u64, "stream");
+                let message = format!("reset {streams} that did not finish in time");
                 self.log.notice(Level::Warn, "cut", "portlane", message);
             }
             Event::Disconnected { pause: None, .. }

@@ -240,9 +240,8 @@ impl Log {
     fn lose(&mut self) {
         let (messages, place) = (self.stores.disk_backlog(), self.place.words_of(None));
         self.gone.lose(messages);
-        self.failure = Some(format!(
-            "{place} was removed, and {messages} message(s) that waited in it are lost: find out what removed it"
-        ));
+        let lost = proxy_api::count(messages, "message");
+        self.failure = Some(format!("{place} was removed, with a loss of {lost}: find out what removed it"));
         self.open_again();
     }
 
@@ -326,9 +325,11 @@ impl Log {
     fn tell_loss(&self, Loss { server, messages, unpublished }: &Loss, shared: &Shared, process: &Process) {
         let place = self.place.words_of(Some(server));
         let message = format!(
-            "{place} has failed for a minute, so later messages are sent first: as far as the proxy knows, {messages} \
-             message(s) stay in it, and {unpublished} message(s) had not reached it and are lost; to send those that \
-             stay, configure this stream for the listener again once its server works"
+            "{place} has failed for a minute, so later messages are sent first: as far as the proxy knows, it keeps {}, \
+             and {} had not reached it and are lost; to send what it keeps, configure this stream for the listener \
+             again once its server works",
+            proxy_api::count(*messages, "message"),
+            proxy_api::count(*unpublished, "message"),
         );
         process.log.notice(Level::Warn, "store", &shared.id, message);
     }
@@ -341,8 +342,9 @@ impl Log {
         {
             self.violations = violations;
             let last = self.intake.violation();
+            let connections = proxy_api::count(count, "connection");
             let message =
-                format!("closed {count} connection(s) whose bytes do not match durable.framing; the last one: {last}");
+                format!("closed {connections} whose bytes do not match durable.framing; the last one: {last}");
             process.log.notice(Level::Warn, "client", &shared.id, message);
         }
     }

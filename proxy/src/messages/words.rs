@@ -22,7 +22,7 @@ pub(super) fn words(seen: &Seen, why: Option<&str>) -> String {
     let Seen { delivery, backlog, oldest_seconds, .. } = seen;
     let waiting = match *backlog {
         0 => "no message waits".to_owned(),
-        backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
+        backlog => format!("{} waiting, the oldest for {oldest_seconds} s", proxy_api::count(backlog, "message")),
     };
     let remedy = (*delivery == Delivery::Full).then_some(MAKE_ROOM);
     let more = remedy.into_iter().chain(why);

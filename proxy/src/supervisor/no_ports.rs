@@ -16,8 +16,9 @@ pub(super) fn read() -> Option<u64> {
 
 /// A notice of this many datagrams.
 pub(super) fn about(count: u64) -> Notice {
+    let datagrams = proxy_api::count(count, "datagram");
     let message = format!(
-        "{count} datagram(s) arrived for UDP ports without a socket in this network namespace, while UDP flows were \
+        "{datagrams} arrived for UDP ports without a socket in this network namespace, while UDP flows were \
          live: nothing listens on the port of a backend in the network namespace of the proxy, such as a `local` one, \
          and each datagram to it counts; a server answers from a port other than the one that the request was sent \
          to, as TFTP does, or after the flow has ended; or the datagrams were for other programs"
@@ -33,7 +34,7 @@ mod tests {
     fn a_backend_that_does_not_listen_is_named_before_the_rarer_causes() {
         let message = about(200).message;
         let place = |words: &str| message.find(words).unwrap_or_else(|| panic!("{words} is not in {message}"));
-        assert!(place("200 datagram(s)") < place("nothing listens on the port of a backend"), "{message}");
+        assert!(place("200 datagrams arrived") < place("nothing listens on the port of a backend"), "{message}");
         assert!(place("each datagram to it counts") < place("as TFTP does"), "{message}");
         assert!(place("after the flow has ended") < place("for other programs"), "{message}");
     }

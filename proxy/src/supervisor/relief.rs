@@ -107,10 +107,9 @@ async fn reset(workers: &[WorkerHandle], chosen: &[Held<OfWorker>]) {
 fn told(chosen: &[Held<OfWorker>], largest: IpAddr) -> Notice {
     let bytes: u64 = chosen.iter().map(|held| held.bytes).sum();
     let message = format!(
-        "{} session(s) that held {} MiB are reset, because memory is short and peers do not read (reason Shortage); \
-         the source that held most is that of client {largest}; find out why its sessions are not read, or raise the \
-         memory limit",
-        chosen.len(),
+        "reset {} that held {} MiB, because memory is short and peers do not read (reason Shortage); the source that \
+         held most is that of client {largest}; find out why its sessions are not read, or raise the memory limit",
+        proxy_api::count(chosen.len() as u64, "session"),
         bytes >> 20,
     );
     notice(Level::Warn, "memory", "process", message)
@@ -171,7 +170,7 @@ mod tests {
         let chosen = [held(1, 7, 5 << 20), held(2, 8, 4 << 20)];
         let notice = told(&chosen, chosen[0].client);
         assert_eq!((notice.level, notice.event), (Level::Warn, "memory"));
-        assert!(notice.message.starts_with("2 session(s) that held 9 MiB are reset"), "{}", notice.message);
+        assert!(notice.message.starts_with("reset 2 sessions that held 9 MiB"), "{}", notice.message);
         assert!(notice.message.contains("client 192.0.2.7;"), "{}", notice.message);
         assert!(notice.message.contains("(reason Shortage)"), "{}", notice.message);
     }

@@ -26,7 +26,7 @@ fn an_agent_has_a_bounded_list_of_targets_and_a_refusal_says_what_to_write() {
                  number 2";
     refused_once(&agent("{host: db, port: 2}, {host: db, port: 2, endPort: 2, protocol: TCP}", ""), twice);
     assert_eq!(verdict(&agent("{host: db, port: 2}, {host: db, port: 2, protocol: UDP}", "")), Ok(1));
-    refused(&agent("", ""), "spec.targets: must have at least 1 item(s)");
+    refused(&agent("", ""), "spec.targets: must have at least 1 item");
     refused_once(&agent("{host: db, port: 5432-5440}", ""), "write port: 5432 and endPort: 5440");
     refused_once(&agent(one, "  enrolment: {redemptions: 101}\n"), "must be at most 100");
     refused_once(&agent(one, "  enrolment: {expireSeconds: 1}\n"), "must be at least 300");

@@ -69,9 +69,9 @@ fn a_value_of_another_form_is_answered_with_what_to_write() {
         ),
         (
             with("spec:\n", "spec:\n  access: {allowCIDRs: ['']}\n"),
-            "spec.access.allowCIDRs[0]: must have at least 1 character(s), but has 0",
+            "spec.access.allowCIDRs[0]: must have at least 1 character, but has 0",
         ),
-        (with("name: l\n", "name: ''\n"), "spec.listeners[0].name: must have at least 1 character(s), but has 0"),
+        (with("name: l\n", "name: ''\n"), "spec.listeners[0].name: must have at least 1 character, but has 0"),
         (with("name: l\n", "name: 'l '\n"), "here it is 'l ': remove the space"),
         (
             with("spec:\n", "spec:\n  sessions: Keep\n"),

@@ -60,7 +60,7 @@ impl fmt::Display for StoreEvent {
             Self::Failed { error } => f.write_str(error),
             Self::Lost { messages } => {
                 let count = messages.end.saturating_sub(messages.start);
-                write!(f, "{count} message(s) are lost: a part of the log is damaged")
+                write!(f, "lost {}: a part of the log is damaged", counted(count))
             }
             Self::Cut { file, bytes } => {
                 write!(
@@ -80,12 +80,17 @@ impl fmt::Display for StoreEvent {
             Self::TooLong { messages, bytes, why } => {
                 write!(
                     f,
-                    "{messages} message(s) were not kept, as they were too long (longest recent one: {bytes} bytes): \
-                     {why}"
+                    "did not keep {} because of their length (longest recent one: {bytes} bytes): {why}",
+                    counted(*messages)
                 )
             }
         }
     }
+}
+
+/// A number of messages, in words.
+fn counted(messages: u64) -> String {
+    if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") }
 }
 
 /// The events of a log since it was opened: the latest 16, and the count of all.
@@ -128,7 +133,7 @@ mod tests {
         let file = || "f".to_owned();
         let said = |event: StoreEvent| (event.to_string(), event.is_harmless());
         let (lost, harmless) = said(StoreEvent::Lost { messages: 3..5 });
-        assert!(lost.starts_with("2 message(s) are lost") && !harmless, "{lost}");
+        assert!(lost.starts_with("lost 2 messages: ") && !harmless, "{lost}");
         let (cut, harmless) = said(StoreEvent::Cut { file: file(), bytes: 7 });
         assert!(cut.starts_with("the last 7 bytes of f are an incomplete message") && harmless, "{cut}");
         assert_eq!(said(StoreEvent::Failed { error: "broken".to_owned() }), ("broken".to_owned(), false));
@@ -137,7 +142,7 @@ mod tests {
         let (twice, harmless) = said(StoreEvent::CursorLost);
         assert!(twice.contains("some may be sent twice") && !harmless, "{twice}");
         let (long, harmless) = said(StoreEvent::TooLong { messages: 3, bytes: 70, why: "raise it".to_owned() });
-        assert!(long.starts_with("3 message(s) were not kept") && long.contains("70 bytes): raise it"), "{long}");
+        assert!(long.starts_with("did not keep 3 messages") && long.contains("70 bytes): raise it"), "{long}");
         assert!(!harmless);
     }
 

@@ -97,10 +97,10 @@ fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
     };
     let left_out = (facts.left_out > 0).then(|| {
         format!(
-            "the agent is not connected to {} pod(s) with sidecars of its forwards: an agent connects to at most the \
+            "the agent is not connected to {} with sidecars of its forwards: an agent connects to at most the \
              {MOST_OF_AGENT} oldest pods, and to fewer if its gateway is full or its namespace has used up its share \
              of the gateway; place these forwards on ForwardGateway {gateway}",
-            facts.left_out
+            proxy_api::count(facts.left_out as u64, "pod")
         )
     });
     let warnings = facts.warning.iter().chain(&left_out);
@@ -129,7 +129,8 @@ fn enrolled(facts: &AgentFacts) -> Finding {
             Some(why) => format!("no further instance can enrol now: {why}"),
             None => format!("{left} more may enrol"),
         };
-        return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled; {others}"));
+        let instances = proxy_api::count(u64::from(*enrolled), "instance");
+        return finding(Truth::True, "Enrolled", format!("{instances} enrolled; {others}"));
     }
     if let Some(why) = failure {
         return finding(Truth::False, "EnrolmentFailed", why.clone());
@@ -162,7 +163,10 @@ fn connected(old: &[StatusCondition], facts: &AgentFacts, is_suspended: bool) ->
             let message = "no instance is connected: see the log of portlane agent where it runs".to_owned();
             finding(Truth::False, "NotConnected", message)
         }
-        Some(connected) => finding(Truth::True, "Connected", format!("{} instance(s) are connected", connected.len())),
+        Some(connected) => {
+            let instances = proxy_api::count(connected.len() as u64, "instance");
+            finding(Truth::True, "Connected", format!("{instances} connected"))
+        }
         // A new leader has no reports of instances yet: the condition in status stays.
         None => {
             let before = old.iter().find(|condition| condition.type_ == ConditionType::Connected.as_str());

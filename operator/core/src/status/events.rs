@@ -318,9 +318,10 @@ pub fn of_cut(pod: &ObjectKey, cut: u64, cache: &Cache) -> Happened {
         },
     };
     let note = format!(
-        "the proxy of pod {} ended and cut {cut} session(s) still live at the end of the drain; to give sessions more \
+        "the proxy of pod {} ended and cut {} still live at the end of the drain; to give sessions more \
          time, raise spec.drainSeconds of the ForwardGateway (sidecar: terminationGracePeriodSeconds of the pod)",
-        pod.name
+        pod.name,
+        proxy_api::count(cut, "session")
     );
     Happened { object, warning: true, reason: DRAIN_CUT.to_owned(), note }
 }

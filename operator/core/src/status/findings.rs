@@ -194,9 +194,12 @@ fn published(before: &Before<'_>, data_plane: &DataPlane) -> Finding {
     if let Some(first) = data_plane.rejected.first() {
         let DataPlane { total, rejected_count, .. } = data_plane;
         let message = format!(
-            "{rejected_count} listener rejection(s) among {total} proxies, see status.dataPlane.rejected; first: pod \
+            "{} among {total} proxies, see status.dataPlane.rejected; first: pod \
              {}, listener '{}': {}",
-            first.pod, first.listener, first.reason
+            proxy_api::count(u64::from(*rejected_count), "listener rejection"),
+            first.pod,
+            first.listener,
+            first.reason
         );
         return finding(Truth::False, "Rejected", message);
     }

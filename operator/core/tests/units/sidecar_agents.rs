@@ -192,14 +192,14 @@ fn pods_beyond_the_bound_of_an_agent_are_said_in_its_status_and_in_those_of_its_
     let news = app(&mut scene, "young", 100, 100);
     assert!(news.update.agents.iter().eq(["uid-home"]) && news.update.unreached == keys(&["db"]), "both are looked at");
     let message = said_of_home(&scene);
-    assert!(message.contains("1 pod(s) with sidecars") && message.contains("32 oldest pods"), "{message}");
+    assert!(message.contains("1 pod with sidecars") && message.contains("32 oldest pods"), "{message}");
     let message = said_of_db(&scene);
-    assert!(message.contains("warning: ForwardAgent ns/home does not reach 1 pod(s)"), "{message}");
+    assert!(message.contains("warning: ForwardAgent ns/home does not reach 1 pod"), "{message}");
     for number in 101..=110 {
         let news = app(&mut scene, &format!("p{number}"), u64::from(number), number);
         assert_eq!(news.update.work.sidecars, 32, "a large group costs no more than its oldest pods");
     }
-    assert!(said_of_home(&scene).contains("11 pod(s) with sidecars"));
+    assert!(said_of_home(&scene).contains("11 pods with sidecars"));
     for number in 101..=110 {
         scene.gone(Kind::ProxyPods, &format!("p{number}"));
     }

@@ -1,6 +1,6 @@
 //! When a proxy that only drains its folder may exit, and what it leaves behind.
 
-use proxy_api::{Listener, Store};
+use proxy_api::{Listener, Store, count};
 
 /// The most logs that the remainder names.
 const NAMED: usize = 8;
@@ -46,18 +46,20 @@ impl Left {
     fn words(&self) -> Option<String> {
         let messages = match (self.owner, self.messages) {
             (_, Some(0)) => None,
-            (Owner::Nobody, Some(count)) => {
-                Some(format!("{count} message(s) without a durable listener: create it again, or remove the folder"))
+            (Owner::Nobody, Some(number)) => {
+                let messages = count(number, "message");
+                Some(format!("{messages} without a durable listener: create it again, or remove the folder"))
             }
             (Owner::Nobody, None) => Some("a log without a durable listener, which cannot be read".to_owned()),
-            (_, Some(count)) => Some(format!("{count} message(s) that the sink does not have")),
+            (_, Some(number)) => Some(format!("{} that the sink does not have", count(number, "message"))),
             (_, None) => Some("messages that could not be counted".to_owned()),
         };
         let letters = match self.letters.saturating_add(self.put_aside) {
             0 => None,
-            count => Some(format!("{count} dead letter(s)")),
+            number => Some(count(number, "dead letter")),
         };
-        let unread = || (self.lost > 0).then(|| format!("lost {} message(s), which could not be read", self.lost));
+        let lost = || format!("lost {}, which could not be read", count(self.lost, "message"));
+        let unread = || (self.lost > 0).then(lost);
         let damage = self.damage.clone().or_else(unread);
         let words: Vec<String> = messages.into_iter().chain(letters).chain(damage).collect();
         (!words.is_empty()).then(|| format!("{} has {}", self.folder, words.join(", and ")))
@@ -121,7 +123,7 @@ mod tests {
         assert!(is_over(&[log(Owner::Nobody, None)]));
         assert_eq!(remainder(&[log(Owner::Nobody, Some(0))]), None, "it is empty");
         let words = remainder(&[lost]).expect("messages");
-        assert!(words.starts_with("shop/logs/l has 5 message(s) without a durable listener"), "{words}");
+        assert!(words.starts_with("shop/logs/l has 5 messages without a durable listener"), "{words}");
     }
 
     #[test]
@@ -130,14 +132,14 @@ mod tests {
             assert!(remainder(&[left]).is_some(), "unknown is not nothing");
         }
         let words = remainder(&[log(Owner::Listener, Some(3))]);
-        assert_eq!(words.as_deref(), Some("shop/logs/l has 3 message(s) that the sink does not have"));
+        assert_eq!(words.as_deref(), Some("shop/logs/l has 3 messages that the sink does not have"));
     }
 
     #[test]
     fn dead_letters_are_left_and_nothing_waits_for_them() {
         let letters = Left { letters: 2, put_aside: 1, ..log(Owner::Listener, Some(0)) };
         assert!(is_over(std::slice::from_ref(&letters)));
-        assert_eq!(remainder(&[letters]).as_deref(), Some("shop/logs/l has 3 dead letter(s)"));
+        assert_eq!(remainder(&[letters]).as_deref(), Some("shop/logs/l has 3 dead letters"));
     }
 
     #[test]
@@ -146,7 +148,7 @@ mod tests {
         assert!(is_over(std::slice::from_ref(&lost)));
         let damaged = Left { damage: Some("the damaged part x".to_owned()), ..lost.clone() };
         let words = remainder(&[lost]);
-        assert_eq!(words.as_deref(), Some("shop/logs/l has lost 2 message(s), which could not be read"));
+        assert_eq!(words.as_deref(), Some("shop/logs/l has lost 2 messages, which could not be read"));
         assert_eq!(remainder(&[damaged]).as_deref(), Some("shop/logs/l has the damaged part x"));
     }
 

@@ -42,14 +42,15 @@ impl IntakeEnds {
     #[must_use]
     pub fn failed(&self, now: u64, error: &dyn Display) -> Option<String> {
         self.failures.set(self.failures.get() + 1);
-        let count = self.failures_told.due(now, self.failures.get())?;
-        Some(format!("cannot read messages from the socket, {count} time(s), will retry every {PAUSE} s: {error}"))
+        let times = proxy_api::count(self.failures_told.due(now, self.failures.get())?, "time");
+        Some(format!("cannot read messages from the socket, {times}, will retry every {PAUSE} s: {error}"))
     }
 }
 
 fn panics(count: u64) -> String {
+    let times = proxy_api::count(count, "time");
     format!(
-        "the intake of messages has panicked {count} time(s), see standard error, and restarts after {PAUSE} s: report \
+        "the intake of messages has panicked {times}, see standard error, and restarts after {PAUSE} s: report \
          this as a bug"
     )
 }
@@ -63,8 +64,8 @@ mod tests {
         let ends = IntakeEnds::default();
         let told: Vec<(u64, String)> =
             (0..=20).filter_map(|now| ends.failed(now, &"gone").map(|line| (now, line))).collect();
-        let line = |count| format!("cannot read messages from the socket, {count} time(s), will retry every 1 s: gone");
-        assert_eq!(told, [(0, line(1)), (10, line(10)), (20, line(10))]);
+        let line = |times| format!("cannot read messages from the socket, {times}, will retry every 1 s: gone");
+        assert_eq!(told, [(0, line("1 time")), (10, line("10 times")), (20, line("10 times"))]);
         assert_eq!(ends.panics(), 0);
     }
 
@@ -74,7 +75,7 @@ mod tests {
         assert!(ends.failed(0, &"gone").is_some());
         let told = [0, 1, 9, 10].map(|now| ends.panicked(now).is_some());
         assert_eq!((told, ends.panics()), ([true, false, false, true], 4));
-        assert!(ends.panicked(20).is_some_and(|line| line.contains("has panicked 1 time(s)")));
+        assert!(ends.panicked(20).is_some_and(|line| line.contains("has panicked 1 time,")));
     }
 
     #[test]
@@ -83,9 +84,9 @@ mod tests {
         assert_eq!(ends.rest(0), None, "there was none");
         let told = [0, 1, 2].map(|now| ends.panicked(now).is_some());
         assert_eq!((told, ends.rest(9)), ([true, false, false], None), "it is too early");
-        assert!(ends.rest(10).is_some_and(|line| line.contains("has panicked 2 time(s)")));
+        assert!(ends.rest(10).is_some_and(|line| line.contains("has panicked 2 times,")));
         assert_eq!((ends.rest(11), ends.rest(100)), (None, None));
-        assert!(ends.panicked(100).is_some_and(|line| line.contains("has panicked 1 time(s)")));
+        assert!(ends.panicked(100).is_some_and(|line| line.contains("has panicked 1 time,")));
         assert_eq!(ends.rest(200), None, "it is logged");
     }
 }

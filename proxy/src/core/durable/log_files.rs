@@ -7,6 +7,7 @@ use durable_core::{
     keeper::StoreEvent,
     lanes::{self, Generation},
 };
+use proxy_api::count;
 
 /// The prefix of the file names of all logs.
 pub const PREFIX: &str = "log-";
@@ -31,10 +32,12 @@ pub fn damaged_part(names: impl IntoIterator<Item = String>) -> Option<String> {
 pub fn damage(reported: &[Reported]) -> Option<String> {
     reported.iter().find_map(|reported| match reported {
         Reported::Lost { messages } => {
-            Some(format!("{} message(s) that cannot be read", messages.end.saturating_sub(messages.start)))
+            let messages = count(messages.end.saturating_sub(messages.start), "message");
+            Some(format!("{messages} that cannot be read"))
         }
         Reported::Cut { file, bytes } => {
-            Some(format!("{bytes} byte(s) at the end of {file} that are an incomplete message"))
+            let bytes = count(*bytes, "byte");
+            Some(format!("an incomplete message, the last {bytes} of {file}"))
         }
         Reported::Quarantined { file } => Some(format!("the damaged part {file}")),
         _ => None,
@@ -103,8 +106,8 @@ mod tests {
             Reported::Quarantined { file: file() },
         ];
         let words = [
-            "2 message(s) that cannot be read",
-            "7 byte(s) at the end of log-1.log that are an incomplete message",
+            "2 messages that cannot be read",
+            "an incomplete message, the last 7 bytes of log-1.log",
             "the damaged part log-1.log",
         ];
         for (at, words) in words.into_iter().enumerate() {

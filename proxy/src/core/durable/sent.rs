@@ -133,7 +133,8 @@ impl Sent {
     fn refusal(&self, count: u64) -> String {
         let (fate, reason) = &*self.last_refusal.borrow();
         // The reason names what does not take them: the sink, or the format or framing of what is sent to it.
-        format!("{count} message(s) were {fate}: {reason}")
+        let verb = if count == 1 { "was" } else { "were" };
+        format!("{} {verb} {fate}: {reason}", proxy_api::count(count, "message"))
     }
 
     /// Counts messages of a lane that the sink has taken, or will never take.
@@ -230,14 +231,14 @@ mod tests {
         sent.resend(4);
         sent.resend(5);
         let line = sent.refuse(0, 6, ("put aside", "too long"), 0);
-        assert_eq!(line.as_deref(), Some("6 message(s) were put aside: too long"));
+        assert_eq!(line.as_deref(), Some("6 messages were put aside: too long"));
         assert_eq!(sent.refuse(1, 7, ("dropped", "too long"), 1), None);
         let line = sent.refuse(0, 1, ("dropped", "too long"), 100);
-        assert_eq!(line.as_deref(), Some("8 message(s) were dropped: too long"));
+        assert_eq!(line.as_deref(), Some("8 messages were dropped: too long"));
         assert_eq!(sent.refuse(0, 9, ("dropped", "a newline"), 101), None);
         assert_eq!(sent.rest(102), None, "it is too early");
         let line = sent.rest(120);
-        assert_eq!(line.as_deref(), Some("9 message(s) were dropped: a newline"));
+        assert_eq!(line.as_deref(), Some("9 messages were dropped: a newline"));
         assert_eq!(sent.rest(200), None, "the log has them");
         assert_eq!((sent.delivered(), sent.resent(), sent.refused()), (5, 9, 23));
         assert_eq!([0, 1].map(|lane| sent.taken(lane)), [18, 10]);

@@ -82,9 +82,10 @@ impl Log {
 
 /// The fate of messages that stay in this place, and of those that did not reach it, in words.
 fn words(place: &str, remedy: &str, (messages, unpublished): (u64, u64)) -> impl Iterator<Item = String> + use<> {
-    let stay = (messages > 0).then(|| format!("{messages} message(s) stay in {place}: {remedy} to have them sent"));
+    let count = |number| proxy_api::count(number, "message");
+    let stay = (messages > 0).then(|| format!("{place} keeps {}: {remedy} to have them sent", count(messages)));
     let lost = (unpublished > 0)
-        .then(|| format!("{unpublished} message(s) that had not reached {place} are lost: check its NATS server"));
+        .then(|| format!("lost {} that had not reached {place}: check its NATS server", count(unpublished)));
     stay.into_iter().chain(lost)
 }
 
@@ -110,8 +111,8 @@ mod tests {
     #[test]
     fn messages_that_did_not_reach_their_stream_are_told_apart_from_those_that_stay_there() {
         let told = |counts| words("the stream", "do it", counts).collect::<Vec<String>>();
-        let stay = "2 message(s) stay in the stream: do it to have them sent";
-        let lost = "3 message(s) that had not reached the stream are lost: check its NATS server";
+        let stay = "the stream keeps 2 messages: do it to have them sent";
+        let lost = "lost 3 messages that had not reached the stream: check its NATS server";
         assert_eq!(told((0, 0)), [""; 0]);
         assert_eq!((told((2, 0)), told((0, 3))), (vec![stay.to_owned()], vec![lost.to_owned()]));
         assert_eq!(told((2, 3)), [stay, lost]);
@@ -165,8 +166,8 @@ mod tests {
             let mut log = Log::new(place, &disk(), stream, &process, Rc::default());
             log.stores.change(opened(&home.path().join("l")).await, &process);
             let again = "create the listener again";
-            let folder = format!("1 message(s) stay in {}: {again} to have them sent", log.place.words_of(None));
-            let stream = "1 message(s) stay in the stream portlane__ns__f__l of nats://a";
+            let folder = format!("{} keeps 1 message: {again} to have them sent", log.place.words_of(None));
+            let stream = "the stream portlane__ns__f__l of nats://a keeps 1 message";
             assert_eq!(log.stays(), [folder, format!("{stream}: {again} with that stream to have them sent")]);
             log.close().await;
         };

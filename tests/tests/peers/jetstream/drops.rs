@@ -66,7 +66,7 @@ fn messages_that_never_reach_the_former_stream_of_a_removed_listener_are_told() 
     let other = Listener::tcp("other", free_port()).to(away);
     program.edit(&forward("f", "sessions: {drainSeconds: 1}", &[other]));
     let (lost, all) =
-        ("3 message(s) that had not reached the stream portlane__default__f__l", "the sink has all messages");
+        ("lost 3 messages that had not reached the stream portlane__default__f__l", "the sink has all messages");
     let told = |text: &str| program.events().iter().any(|event| event.to_string().contains(text));
     until("what the stream lacks is told", || told(lost));
     assert!(!told(all));

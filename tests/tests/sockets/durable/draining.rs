@@ -118,7 +118,7 @@ fn messages_of_a_listener_that_is_gone_are_named_and_kept_and_others_are_sent_fi
     let data = left(&forward("f", "", &listeners), &[(here, sent.as_slice()), (gone, kept.as_slice())]);
     let mut proxy = drain(&forward("f", "", &listeners[..1]), data.path());
     let told = proxy.wait("draining", "default/f/gone").to_string();
-    assert!(told.contains("20 message(s) wait"), "{told}");
+    assert!(told.contains("20 messages waiting"), "{told}");
     let sink = Sink::start(sink);
     assert_eq!(proxy.wait_for_end(ENDS).code(), Some(1));
     assert_eq!((sink.taken("sent"), sink.taken("kept")), (sent, Vec::new()));

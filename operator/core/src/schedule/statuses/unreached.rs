@@ -25,8 +25,9 @@ pub(super) fn warnings(forward: &PortForward, view: &View<'_>) -> Vec<String> {
         let pods = view.translator.left_out(&gateway, &agents::uid(&key, agent));
         let words = || {
             format!(
-                "ForwardAgent {key} does not reach {pods} pod(s) of its forwards, where clients find no instance: place \
-                 the forward on ForwardGateway {gateway}, or have it select fewer pods"
+                "ForwardAgent {key} does not reach {} of its forwards, where clients find no instance: place the forward \
+                 on ForwardGateway {gateway}, or have it select fewer pods",
+                proxy_api::count(pods as u64, "pod")
             )
         };
         (pods > 0).then(words)
