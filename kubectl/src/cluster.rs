@@ -52,9 +52,9 @@ impl Cluster {
             None => Kubeconfig::read(),
         };
         let options = KubeConfigOptions { context: connection.context.clone(), ..KubeConfigOptions::default() };
-        let file = file.map_err(Error::Kubeconfig)?;
+        let file = file?;
         has_context(&file, connection.context.as_deref())?;
-        let mut config = Config::from_custom_kubeconfig(file, &options).await.map_err(Error::Kubeconfig)?;
+        let mut config = Config::from_custom_kubeconfig(file, &options).await?;
         config.connect_timeout = Some(connection.deadline());
         // A retry would outlive the deadline of the request.
         config.default_retry = false;

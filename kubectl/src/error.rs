@@ -1,8 +1,8 @@
 //! The failures of a command.
 
-use std::io;
+use std::{io, path::PathBuf};
 
-use kube::config::KubeconfigError;
+use kube::config::{KubeconfigError, LoadDataError};
 use kubectl_core::{access::Unknown, forward::endpoints::Unresolved};
 
 /// The failure of a command, as opposed to its findings.
@@ -11,6 +11,15 @@ pub(crate) enum Error {
     /// The kubeconfig cannot be used.
     #[error("cannot use the kubeconfig")]
     Kubeconfig(#[source] KubeconfigError),
+    /// The kubeconfig, or a file that it names, cannot be read.
+    #[error("cannot use the kubeconfig: cannot read {}", .path.display())]
+    KubeconfigFile {
+        /// The file.
+        path: PathBuf,
+        /// Why the file cannot be read.
+        #[source]
+        source: io::Error,
+    },
     /// The kubeconfig has no such context.
     #[error("the kubeconfig has no context {name}{}", guess(.nearest.as_deref()))]
     NoContext {
@@ -168,6 +177,21 @@ fn guess(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
+impl From<KubeconfigError> for Error {
+    /// Failures to read a file get words of our own: those of kube put its path into two pairs of quotes.
+    fn from(error: KubeconfigError) -> Self {
+        match error {
+            KubeconfigError::ReadConfig(source, path)
+            | KubeconfigError::LoadCertificateAuthority(LoadDataError::ReadFile(source, path))
+            | KubeconfigError::LoadClientCertificate(LoadDataError::ReadFile(source, path))
+            | KubeconfigError::LoadClientKey(LoadDataError::ReadFile(source, path)) => {
+                Self::KubeconfigFile { path, source }
+            }
+            other => Self::Kubeconfig(other),
+        }
+    }
+}
+
 impl Error {
     /// The exit code of the program.
     pub(crate) fn code(&self) -> u8 {
@@ -182,5 +206,23 @@ impl Error {
     /// The error and its causes in one line, outermost first.
     pub(crate) fn with_causes(&self) -> String {
         portlane::with_causes(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_kubeconfig_that_cannot_be_read_is_named_without_quotes() {
+        let missing = || (io::Error::from(io::ErrorKind::NotFound), PathBuf::from("/no such"));
+        let config = |(source, path)| KubeconfigError::ReadConfig(source, path);
+        let key = |(source, path)| KubeconfigError::LoadClientKey(LoadDataError::ReadFile(source, path));
+        for error in [config(missing()), key(missing())] {
+            let told = Error::from(error).with_causes();
+            assert_eq!(told, "cannot use the kubeconfig: cannot read /no such: entity not found");
+        }
+        let other = Error::from(KubeconfigError::CurrentContextNotSet).with_causes();
+        assert_eq!(other, "cannot use the kubeconfig: failed to determine current context");
     }
 }
