@@ -159,10 +159,7 @@ impl<S: Services> Runner<'_, S> {
                     self.sources.read_again();
                 }
                 Some(()) = again.recv() => self.show(),
-                () = self.services.changed() => match self.refresh(&BTreeSet::new()).await {
-                    Err(Error::Ended(_)) => break,
-                    result => drop(result?),
-                },
+                () = self.services.changed() => unless_draining(self.refresh(&BTreeSet::new()).await)?,
                 _ = look.tick() => {
                     if keyboard.as_ref().is_some_and(Keyboard::was_pressed) {
                         self.show();
@@ -175,11 +172,7 @@ impl<S: Services> Runner<'_, S> {
                         continue;
                     }
                     let read = self.take(changes);
-                    match self.refresh(&read).await {
-                        // The admin address received a request to drain.
-                        Err(Error::Ended(_)) => break,
-                        result => drop(result?),
-                    }
+                    unless_draining(self.refresh(&read).await)?;
                 }
             }
         }
@@ -359,8 +352,7 @@ impl<S: Services> Runner<'_, S> {
             let objects = verdicts::names(&self.store.objects(&[], &BTreeSet::new()).world);
             for problem in verdicts::fixed(&self.reported, problems, &objects, read) {
                 if !warnings.contains(problem) {
-                    let object = problem.object.as_deref().unwrap_or("the file");
-                    let message = format!("{object}: the problem is fixed");
+                    let message = format!("{}: the problem is fixed", subject(problem));
                     log.notice(Level::Info, "accepted", &problem.place.file, message);
                 }
             }
@@ -373,6 +365,20 @@ impl<S: Services> Runner<'_, S> {
 fn is_refused(translation: &Translation) -> bool {
     let mut listeners = translation.verdicts.values().flat_map(|verdict| &verdict.listeners);
     listeners.all(|listener| matches!(listener.outcome, Outcome::Refused { .. }))
+}
+
+/// Passes a failure on. That the proxy drains is none: it ends with its last session, or by a signal.
+fn unless_draining<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Ended(_)) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// The subject of a problem, in words.
+fn subject(problem: &Problem) -> &str {
+    let place = if Path::new(&problem.place.file).is_dir() { "the folder" } else { "the file" };
+    problem.object.as_deref().unwrap_or(place)
 }
 
 /// A problem without its place, which is the subject of the log line.

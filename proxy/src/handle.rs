@@ -1,6 +1,7 @@
 //! Starts and controls a proxy in this process.
 
 mod apply;
+mod ending;
 mod errors;
 mod tunnels;
 
@@ -181,18 +182,6 @@ impl Proxy {
     #[must_use]
     pub fn live_sessions(&self) -> u64 {
         self.metrics.live_sessions()
-    }
-
-    /// Closes the listeners and drains sessions for no longer than `longest`. Returns at once; see
-    /// [`Proxy::has_ended`].
-    pub async fn drain(&self, longest: Duration) {
-        // A proxy that has already ended needs no drain.
-        let _ = self.control.send(Control::Drain(longest)).await;
-    }
-
-    /// Ends a drain immediately.
-    pub fn stop_waiting(&self) {
-        self.process.stop.store(true, Relaxed);
     }
 
     /// Registers a thread or task of the caller that beats at least once a second until the result is dropped; /livez fails

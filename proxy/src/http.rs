@@ -4,6 +4,7 @@
 mod conns;
 mod drain;
 mod events;
+mod health;
 mod page;
 mod scrape;
 mod serve;
@@ -23,6 +24,7 @@ use hyper::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use portlane_page::request::{are_own, is_of_another_page};
+use proxy_api::Report;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::serve::{serve, serve_file, serve_stream, serve_texts};
@@ -68,6 +70,16 @@ impl View {
         startup: Startup,
     ) -> Self {
         Self { metrics, report, control, startup, process, scraped: Arc::default(), feed: Arc::default() }
+    }
+
+    /// Whether the proxy drains: its listeners are closed, and it ends with its last session.
+    fn is_draining(&self) -> bool {
+        self.control.is_closed()
+    }
+
+    /// The state of the listeners.
+    fn listeners(&self) -> Arc<Report> {
+        self.report.borrow().shown(self.is_draining())
     }
 }
 
@@ -173,12 +185,12 @@ async fn respond(guest: &Guest, view: &View, request: &Request<Incoming>) -> Res
         return text(StatusCode::NOT_FOUND, &format!("no endpoint {path}; {}\n", known(guest.role)));
     };
     match (method, path) {
-        (&Method::GET, "/startupz") => started(view),
-        (&Method::GET, "/livez") => live(view, view.process.clock.seconds()),
-        (&Method::GET, "/readyz") => ready(view),
+        (&Method::GET, "/startupz") => health::started(view),
+        (&Method::GET, "/livez") => health::live(view, view.process.clock.seconds()),
+        (&Method::GET, "/readyz") => health::ready(view, guest.role),
         (&Method::GET, "/metrics") => metrics(guest, view),
         (&Method::GET, "/config") => config(view).await,
-        (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&**view.report.borrow())),
+        (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.listeners())),
         (&Method::GET, "/lag") => json(serde_json::to_string_pretty(&view.metrics.lag())),
         (&Method::GET, "/conns") => conns::list(view, request.uri().query()).await,
         // Only HEAD gets here.
@@ -226,14 +238,6 @@ fn names_this_machine(request: &Request<Incoming>, bound: IpAddr) -> bool {
     are_own(named.into_iter().chain(headers), bound)
 }
 
-/// Fails if a thread has died or hangs at `now` (seconds of the process clock).
-fn live(view: &View, now: u64) -> Response<Full<Bytes>> {
-    match view.process.lives.complaints(now) {
-        none if none.is_empty() => text(StatusCode::OK, "ok\n"),
-        some => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", some.join("\n"))),
-    }
-}
-
 fn metrics(guest: &Guest, view: &View) -> Response<Full<Bytes>> {
     if !guest.scrapes(&view.process.doors) {
         return text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at once\n");
@@ -241,21 +245,6 @@ fn metrics(guest: &Guest, view: &View) -> Response<Full<Bytes>> {
     match view.scraped.body(&view.metrics) {
         Ok(body) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", body),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n"),
-    }
-}
-
-/// Succeeds once a configuration was applied or the startup time has passed: a probe that never passes would keep the
-/// app of a sidecar from starting.
-fn started(view: &View) -> Response<Full<Bytes>> {
-    if view.startup.since.elapsed() >= view.startup.patience { text(StatusCode::OK, "ok\n") } else { ready(view) }
-}
-
-/// Succeeds once a configuration was applied, while the proxy is live.
-fn ready(view: &View) -> Response<Full<Bytes>> {
-    if view.metrics.control.applied.load(std::sync::atomic::Ordering::Relaxed) > 0 {
-        live(view, view.process.clock.seconds())
-    } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "no configuration applied yet\n")
     }
 }
 
@@ -302,13 +291,14 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::{core::workers::heartbeat::LONGEST_SILENCE, fixtures::process, settings::Settings};
+    use crate::{fixtures::process, settings::Settings};
 
-    fn view() -> View {
+    /// The view of a proxy that drains once the receiver is dropped.
+    pub(super) fn view() -> (View, mpsc::Receiver<Control>) {
         let process = process(&Settings::default(), None);
-        let (control, report) = (mpsc::channel(1).0, watch::channel(Published::default()).1);
+        let ((control, requests), report) = (mpsc::channel(1), watch::channel(Published::default()).1);
         let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
-        View::new(process.clone(), Metrics::new(process), report, control, startup)
+        (View::new(process.clone(), Metrics::new(process), report, control, startup), requests)
     }
 
     /// The answer to a request without a body.
@@ -317,7 +307,8 @@ mod tests {
         runtime.block_on(async {
             let (mut client, theirs) = tokio::io::duplex(1024);
             let here = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-            let serving = tokio::spawn(serve_stream(theirs, (here, here), role, view()));
+            let (view, _requests) = view();
+            let serving = tokio::spawn(serve_stream(theirs, (here, here), role, view));
             let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             client.write_all(request.as_bytes()).await.expect("written");
             let mut answer = String::new();
@@ -358,17 +349,5 @@ mod tests {
     fn a_browser_takes_no_answer_for_a_page() {
         let answer = ask(Role::Admin, "GET /nothing").to_ascii_lowercase();
         assert!(answer.contains("content-type: text/plain") && answer.contains("options: nosniff"), "{answer}");
-    }
-
-    #[test]
-    fn a_thread_that_hangs_fails_livez_and_readyz() {
-        let view = view();
-        view.metrics.control.applied.store(1, std::sync::atomic::Ordering::Relaxed);
-        let _stuck = view.process.lives.begin("worker-1");
-        assert_eq!(live(&view, LONGEST_SILENCE).status(), StatusCode::OK);
-        assert_eq!(ready(&view).status(), StatusCode::OK);
-        assert_eq!(live(&view, LONGEST_SILENCE + 100).status(), StatusCode::SERVICE_UNAVAILABLE);
-        view.process.lives.guard("worker-0").died();
-        assert_eq!(ready(&view).status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -17,6 +17,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use proxy::{
+    core::logging::farewell::farewell,
     draining::{self, Draining},
     handle::{Ended, Proxy},
     letters,
@@ -290,11 +291,12 @@ async fn serve(
     let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);
-    while !proxy.has_ended() {
+    let mut signalled = None;
+    while signalled.is_none() && !proxy.has_ended() {
         life.beat();
         tokio::select! {
-            _ = term.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = term.recv() => signalled = Some("SIGTERM"),
+            _ = interrupt.recv() => signalled = Some("SIGINT"),
             // The source ends by itself when the admin endpoint starts a drain.
             Ended = &mut source => {
                 is_following = false;
@@ -305,6 +307,9 @@ async fn serve(
         }
     }
     drop(life);
+    if let Some(signal) = signalled {
+        tell_drain(proxy, signal, args.drain_seconds);
+    }
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
     let mut end = pin!(wait_for_end(proxy, &mut term, &mut interrupt));
     // Meanwhile the source reports the drain, including sessions that were cut, to the operator.
@@ -322,6 +327,13 @@ async fn serve(
         end.await;
     }
     Ok(())
+}
+
+/// Logs the signal that ends the proxy, and what happens to its live sessions.
+fn tell_drain(proxy: &Proxy, signal: &str, seconds: u32) {
+    let longest = (!proxy.is_draining()).then_some(seconds.into());
+    let message = format!("{signal}: {}", farewell(proxy.live_sessions(), longest));
+    proxy.log().notice(Level::Info, "draining", "process", message);
 }
 
 /// Applies configurations from the file or the operator until the proxy ends. SIGHUP reads the file again; an operator

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxy::log::Level;
+use proxy::{core::logging::farewell::farewell, log::Level};
 use tokio::{signal::unix::Signal, time::sleep};
 
 use super::Runner;
@@ -11,9 +11,10 @@ impl<S> Runner<'_, S> {
     pub(super) async fn drain(&self, term: &mut Signal, interrupt: &mut Signal) {
         let live = self.proxy.live_sessions();
         if live > 0 {
+            let longest = (!self.proxy.is_draining()).then_some(self.args.drain_seconds.into());
             // The user who pressed Ctrl-C waits, so the message is printed at any level.
             let level = if self.args.quiet { Level::Warn } else { Level::Info };
-            self.proxy.log().notice(level, "draining", "portlane", farewell(live, self.args.drain_seconds));
+            self.proxy.log().notice(level, "draining", "portlane", words(live, longest));
         }
         self.proxy.drain(Duration::from_secs(self.args.drain_seconds.into())).await;
         while !self.proxy.has_ended() {
@@ -26,12 +27,10 @@ impl<S> Runner<'_, S> {
     }
 }
 
-/// Describes what happens to the live sessions, and how to end them now.
-fn farewell(live: u64, seconds: u32) -> String {
-    match seconds {
-        0 => format!("{live} live session(s) end now"),
-        _ => format!("{live} live session(s) can continue for up to {seconds} s; press Ctrl-C again to end them now"),
-    }
+/// Describes what happens to the live sessions after a signal, and how to end them now; `longest` as in [`farewell`].
+fn words(live: u64, longest: Option<u64>) -> String {
+    let farewell = farewell(live, longest);
+    if longest == Some(0) { farewell } else { format!("{farewell}; press Ctrl-C again to exit now") }
 }
 
 #[cfg(test)]
@@ -40,7 +39,8 @@ mod tests {
 
     #[test]
     fn sessions_that_end_at_once_are_not_said_to_continue() {
-        assert_eq!(farewell(1, 0), "1 live session(s) end now");
-        assert!(farewell(2, 5).contains("up to 5 s; press Ctrl-C again to end them now"));
+        assert_eq!(words(1, Some(0)), "ending 1 live session now");
+        assert_eq!(words(2, Some(5)), "2 live sessions can continue for up to 5 s; press Ctrl-C again to exit now");
+        assert!(words(2, None).ends_with("already begun; press Ctrl-C again to exit now"));
     }
 }

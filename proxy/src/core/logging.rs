@@ -1,5 +1,6 @@
 //! Logging of events that repeat.
 
+pub mod farewell;
 pub mod fault;
 pub mod logged_refusals;
 pub mod losses;

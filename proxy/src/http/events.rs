@@ -195,7 +195,7 @@ struct Notices {
 
 fn state(view: &View) -> Bytes {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let report = view.report.borrow();
+    let report = view.listeners();
     let shown = page::shown(&report);
     let seen = view.metrics.seen(&shown);
     let at = u64::try_from(now).unwrap_or(u64::MAX);

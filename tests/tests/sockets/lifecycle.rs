@@ -1,11 +1,11 @@
-//! Start and end of the programs, and the commands besides `run`.
+//! Start of the programs, their files, and the commands besides `run`.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
     fs::File,
     io::{self, Write},
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use harness::{
@@ -13,58 +13,8 @@ use harness::{
 };
 use rustix::process::Signal;
 
-#[test]
-fn sigterm_lets_live_connections_finish_and_takes_no_new_ones() {
-    let backend = Backend::start(Behaviour::Echo);
-    let port = free_port();
-    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
-    let mut program = Program::run(&manifest, free_port(), &["--drain-seconds", "30"]);
-    let mut live = connect(port).expect("connect");
-    round_trip(&mut live, b"x").expect("echo");
-    program.signal(Signal::TERM);
-    let draining = program.wait("draining", "portlane");
-    assert!(draining["message"].as_str().is_some_and(|text| text.contains("1 live session")), "{draining}");
-    until("no new connection", || connect(port).is_err());
-    for _ in 0..10 {
-        round_trip(&mut live, b"still").expect("a live session keeps running");
-    }
-    assert!(program.is_running());
-    drop(live);
-    assert!(program.wait_for_end(Duration::from_secs(10)).success());
-    assert_eq!(program.wait("session_closed", "l")["reason"], "Finished");
-}
-
-#[test]
-fn a_drain_ends_at_its_deadline() {
-    let backend = Backend::start(Behaviour::Echo);
-    let port = free_port();
-    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
-    let mut program = Program::run(&manifest, free_port(), &["--drain-seconds", "1"]);
-    let mut live = connect(port).expect("connect");
-    round_trip(&mut live, b"x").expect("echo");
-    program.signal(Signal::TERM);
-    assert!(program.wait_for_end(Duration::from_secs(10)).success());
-    round_trip(&mut live, b"x").expect_err("reset");
-    assert_eq!(program.wait("session_closed", "l")["reason"], "Drained");
-}
-
-#[test]
-fn a_second_signal_ends_the_drain_now() {
-    let backend = Backend::start(Behaviour::Echo);
-    let port = free_port();
-    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
-    let mut program = Program::run(&manifest, free_port(), &[]);
-    let mut live = connect(port).expect("connect");
-    round_trip(&mut live, b"x").expect("echo");
-    program.signal(Signal::INT);
-    program.wait("draining", "portlane");
-    let second = Instant::now();
-    program.signal(Signal::INT);
-    program.wait_for_end(Duration::from_secs(10));
-    assert!(second.elapsed() < Duration::from_secs(5));
-}
-
-fn portlane(arguments: &[&str], input: &str) -> Output {
+/// The output of `portlane` with this standard input.
+pub(super) fn portlane(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(binary("portlane"));
     command.args(arguments);
     fed(command, input)
@@ -79,7 +29,7 @@ fn fed(mut command: Command, input: &str) -> Output {
     child.wait_with_output().expect("ends")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -294,51 +244,6 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
         seen += 1;
     }
     assert!(seen >= 5, "only {seen} examples found");
-}
-
-/// The answer to a request to drain, with this header.
-fn ask_to_drain(admin: u16, header: &str) -> String {
-    let mut stream = connect(admin).expect("admin");
-    write!(stream, "POST /drain?seconds=60 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").expect("request");
-    let mut answer = String::new();
-    io::Read::read_to_string(&mut stream, &mut answer).expect("answer");
-    answer
-}
-
-#[test]
-fn a_proxy_that_is_asked_to_drain_says_by_whom_before_it_ends() {
-    let (port, health, admin) = (free_port(), free_port(), free_port());
-    let manifest = forward("f", "", &[Listener::tcp("l", port).to(9)]);
-    let document = text(&portlane(&["translate", "-f", "-"], &manifest).stdout);
-    let mut program = Program::proxy(&document, health, admin, &[]);
-    assert!(ask_to_drain(admin, "").contains("202"));
-    assert!(program.wait_for_end(Duration::from_secs(20)).success());
-    let told = program.wait("draining", "process");
-    assert_eq!(told["message"], "POST /drain at the admin address: no session is live");
-}
-
-#[test]
-fn a_drain_by_the_admin_address_starts_at_once_and_hangs_on_no_edit() {
-    let backend = Backend::start(Behaviour::Echo);
-    let (port, admin) = (free_port(), free_port());
-    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
-    let address = format!("127.0.0.1:{admin}");
-    let mut program = Program::run(&manifest, free_port(), &["--admin-address", &address]);
-    let mut live = connect(port).expect("connect");
-    round_trip(&mut live, b"x").expect("echo");
-    assert!(ask_to_drain(admin, "Origin: http://example.com\r\n").contains("403"), "refused for web pages");
-    assert!(ask_to_drain(admin, "").contains("202"));
-    let told = program.wait("draining", "process");
-    let expected = "POST /drain at the admin address: 1 live session(s) can continue for up to 60 s";
-    assert_eq!(told["message"], expected);
-    until("no new connection", || connect(port).is_err());
-    let status = portlane(&["status", "--admin-address", &address], "");
-    let expected = format!("error: GET /config from {address}: the proxy is shutting down\n");
-    assert_eq!((status.status.code(), text(&status.stderr)), (Some(2), expected));
-    program.edit(&manifest.replace("name: l", "name: m"));
-    round_trip(&mut live, b"x").expect("a live session keeps running");
-    drop(live);
-    assert!(program.wait_for_end(Duration::from_secs(20)).success());
 }
 
 #[test]

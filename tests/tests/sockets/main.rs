@@ -6,6 +6,7 @@ mod balancing;
 mod bounds;
 mod change;
 mod doors;
+mod drains;
 mod durable;
 mod examples;
 mod flood;

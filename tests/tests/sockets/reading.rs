@@ -243,7 +243,7 @@ fn a_folder_that_is_moved_away_keeps_running_what_it_had_until_it_is_back() {
     round_trip(&mut live, b"x").expect("the session continues");
     round_trip(&mut connect(port).expect("connect"), b"x").expect("new sessions too");
     fs::rename(program.path("away"), &path).expect("move");
-    program.wait("accepted", "forwards");
+    assert_eq!(program.wait("accepted", "forwards")["message"], "the folder: the problem is fixed");
     let count = |event: &str| program.events().iter().filter(|line| line["event"] == event).count();
     assert_eq!((count("refused"), count("removed")), (1, 0), "{:#?}", program.events());
     fs::remove_file(path.join("f.yaml")).expect("remove");

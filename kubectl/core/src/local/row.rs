@@ -68,7 +68,7 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
             Some(failure) => fault(Outcome::Failed, &format!("{:?}", failure.reason), &failure.message),
             None => fault(Outcome::Failed, "Failed", "it does not run"),
         },
-        ListenerState::Draining => warning("Draining", "it is removed, and its sessions continue"),
+        ListenerState::Draining => warning("Draining", "it is closed, and its sessions can continue"),
         ListenerState::Unknown => warning("Unknown", "this program does not know its state: the process is newer"),
         ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", "no backend is healthy"),
         ListenerState::Bound => {

@@ -188,7 +188,7 @@ pub struct Tally {
     pub bound: usize,
     /// Failed listeners.
     pub failed: usize,
-    /// Removed listeners with sessions.
+    /// Closed listeners whose sessions may continue.
     pub draining: usize,
     /// Listeners that the state does not show.
     pub omitted: usize,

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use proxy_api::{CONTRACT, ListenerId, ListenerReport, Report, Version};
+use proxy_api::{CONTRACT, ListenerId, ListenerReport, ListenerState, Report, Version};
 
 /// Most entries by which an old report may lag to become the next one. Updating more costs more than a copy.
 const MOST_BEHIND: usize = 256;
@@ -66,6 +66,19 @@ impl Published {
         let Some(concerned) = self.concerned_since(earlier) else { return **self != **earlier };
         let differs = |id: &ListenerId| self.listeners.get(id) != earlier.listeners.get(id);
         self.contract != earlier.contract || self.version != earlier.version || concerned.iter().any(differs)
+    }
+
+    /// The report as it is true now. `is_draining`: every listener was closed after this report, which is the last one.
+    #[must_use]
+    pub fn shown(&self, is_draining: bool) -> Arc<Report> {
+        let mut report = self.report.clone();
+        if is_draining {
+            let listeners = Arc::make_mut(&mut report).listeners.values_mut();
+            for listener in listeners.filter(|listener| listener.state == ListenerState::Bound) {
+                listener.state = ListenerState::Draining;
+            }
+        }
+        report
     }
 
     /// Adds the changes of the next report.
@@ -240,6 +253,18 @@ mod tests {
         assert!(!again.differs_from(&first) && !again.differs_from(&again));
         assert!(tell(2, &[]).differs_from(&again), "another version");
         assert!(again.is(&again.clone()) && !again.is(&first), "it says the same, and is another one");
+    }
+
+    #[test]
+    fn a_drain_shows_bound_listeners_as_draining_and_leaves_the_report_as_it_is() {
+        let (mut reports, mut last) = (Reports::default(), Published::default());
+        let failed = ListenerReport { state: ListenerState::Failed, ..entry(2) };
+        let entries = vec![(id(1), Some(entry(1))), (id(2), Some(failed))];
+        reports.renew(&mut last, News { version: Version::default(), entries });
+        let states = |report: &Report| [1, 2].map(|at| report.listeners[&id(at)].state);
+        assert_eq!(states(&last.shown(false)), [ListenerState::Bound, ListenerState::Failed]);
+        assert_eq!(states(&last.shown(true)), [ListenerState::Draining, ListenerState::Failed]);
+        assert_eq!(states(&last), [ListenerState::Bound, ListenerState::Failed]);
     }
 
     proptest! {
