@@ -7,7 +7,7 @@ use proxy::{
     handle::{Ended, Proxy},
     log::Level,
 };
-use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
+use proxy_api::{Configuration, MAX_DOCUMENT_BYTES, Offer};
 use tokio::signal::unix::Signal;
 
 /// Applies the document until the proxy ends. SIGHUP reads the file again.
@@ -40,9 +40,10 @@ async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && file.was_read => return Ok(()),
         Err(error) => format!("cannot read {name}: {error}"),
         Ok(Some(bytes)) => match Configuration::decode(&bytes) {
-            Ok(configuration) => {
+            Ok(mut configuration) => {
                 file.refusal = None;
                 file.was_read = true;
+                seal(&mut configuration);
                 return proxy.apply(configuration).await.map(drop);
             }
             Err(error) => {
@@ -57,6 +58,16 @@ async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
         proxy.refuse(refusal).await?;
     }
     Ok(())
+}
+
+/// Gives every listener the revision of its content. A person who edits the file does not know how to compute it, and a
+/// listener with the revision that runs counts as unchanged.
+fn seal(configuration: &mut Configuration) {
+    for offer in configuration.listeners.values_mut() {
+        if let Offer::Supported(listener) = offer {
+            *offer = (**listener).clone().sealed().into();
+        }
+    }
 }
 
 /// The followed document and its last refusal.

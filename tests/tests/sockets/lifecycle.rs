@@ -247,6 +247,26 @@ fn every_example_is_valid_and_compiles_to_a_document_that_decodes() {
 }
 
 #[test]
+fn a_listener_that_a_person_edits_is_applied_although_its_revision_is_as_before() {
+    let (one, two) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let (port, health, admin) = (free_port(), free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(one.port)]);
+    let document = text(&portlane(&["translate", "-f", "-"], &manifest).stdout);
+    let program = Program::proxy(&document, health, admin, &[]);
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    // The port of the backend is in its identity, and in its target.
+    let place = |before: char, port: u16| format!("{before}{port}\n");
+    let edited = [':', ' '].into_iter().fold(document, |text, before| {
+        assert!(text.contains(&place(before, one.port)), "{text}");
+        text.replace(&place(before, one.port), &place(before, two.port))
+    });
+    program.replace("config.yaml", &edited);
+    program.wait("swapped", "f/l");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    assert_eq!((one.count(), two.count()), (1, 1));
+}
+
+#[test]
 fn a_manifest_is_no_configuration_and_stops_nothing() {
     let backend = Backend::start(Behaviour::Echo);
     let (port, health, admin) = (free_port(), free_port(), free_port());
