@@ -6,7 +6,7 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
     /// `ENOSPC` and `EDQUOT`.
-    #[error("no space is left")]
+    #[error("the disk or its quota is full")]
     NoSpace,
     /// `ENOENT`.
     #[error("the file is not there")]
@@ -14,6 +14,16 @@ pub enum FileError {
     /// Any other error, as the system words it.
     #[error("{0}")]
     Other(String),
+}
+
+impl FileError {
+    /// What helps, for people.
+    pub(crate) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::NoSpace => "free space there, or lower the bound of the log",
+            Self::Missing | Self::Other(_) => "check the disk",
+        }
+    }
 }
 
 /// Why a call to a log failed.
@@ -72,7 +82,7 @@ pub enum Error {
         max: u64,
     },
     /// The folder failed.
-    #[error("cannot {doing} {file}: {why}; check the disk")]
+    #[error("cannot {doing} {file}: {why}; {}", .why.remedy())]
     File {
         /// The operation that failed.
         doing: &'static str,
@@ -140,8 +150,10 @@ pub enum Reported {
 /// The bound that messages gave way to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The bytes of the log or of the disk.
+    /// The bytes of the log.
     Full,
+    /// The disk, which is full though the log is not.
+    NoSpace,
     /// The age of messages.
     Age,
     /// The sink will never take them, and no dead letters are kept, or none of this length, or the disk is full.

@@ -97,7 +97,7 @@ pub enum NotKept {
 
 /// A sync failed, so its messages may never get to the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("messages were not synced: {0}; check the disk")]
+#[error("messages were not synced: {}; {}", .0, .0.remedy())]
 pub struct NotSynced(pub FileError);
 
 /// The owner of a log. `M` holds messages while they wait for the log. `R` identifies who waits until they are synced;
@@ -259,8 +259,12 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             let Err(error) = self.append_first(world, count) else {
                 continue;
             };
-            let is_full = matches!(error, Error::Full { .. }) || error.is_no_space();
-            if !is_full {
+            let is_full = matches!(error, Error::Full { .. });
+            if error.is_no_space() {
+                // It is no event, as there would be one each time that a removed segment makes space for a while. The
+                // count shows how long the disk stays full.
+                self.ledger.figures.no_space += 1;
+            } else if !is_full {
                 self.ledger.fails(error.to_string());
             }
             let may_go_away = is_full || matches!(error, Error::File { .. });
@@ -331,6 +335,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             Ok(()) => (self.commit_at, self.retry_at) = (None, None),
             Err(error) => {
                 self.commit_at = Some(world.now().steady + RETRY);
+                self.ledger.figures.no_space += u64::from(error.is_no_space());
                 self.ledger.fails(error.to_string());
             }
         }

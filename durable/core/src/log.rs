@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::notes::Notes;
 use crate::record::{SEGMENT_HEAD_BYTES, SourceSum, encode, segment_head};
-use crate::{Error, FileError, Message, Now, Outside, Reported, Settings};
+use crate::{Error, FileError, Message, Now, Outside, Reported, Settings, Why};
 
 mod notes;
 mod open;
@@ -189,7 +189,7 @@ impl Log {
         match self.write(outside, batch) {
             // Space is freed only once: on a disk that others fill, the whole log would be dropped otherwise.
             Err(full) if full.is_no_space() => {
-                if self.free_one(outside).is_err() {
+                if self.free_one(outside, Why::NoSpace).is_err() {
                     return Err(full);
                 }
                 self.make_room(outside, bytes)?;

@@ -19,7 +19,7 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// Messages that are older are dropped, a whole segment at a time, so up to an eighth of this later.
     pub max_age: Option<Duration>,
-    /// Which messages give way when `max_bytes` are used.
+    /// Which messages give way when `max_bytes` are used, or the disk is full.
     pub when_full: WhenFull,
     /// A sync is due this long after the first message that waits for it; zero: after each append.
     pub sync_after: Duration,
@@ -27,10 +27,10 @@ pub struct Settings {
     pub sync_bytes: u64,
 }
 
-/// Which messages give way in a full log.
+/// Which messages give way in a full log, or on a full disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The new message: [`Error::Full`].
+    /// The new message: [`Error::Full`], or [`FileError::NoSpace`](crate::FileError::NoSpace).
     Refuse,
     /// The oldest segment: [`Reported::Dropped`](crate::Reported::Dropped).
     DropOldest,

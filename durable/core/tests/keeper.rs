@@ -7,8 +7,8 @@ mod keeping;
 
 use std::time::Duration;
 
-use durable_core::keeper::{Append, KeeperSettings, NotKept, StoreEvent};
-use durable_core::{Error, Settings};
+use durable_core::keeper::{Append, Drops, KeeperSettings, NotKept, StoreEvent};
+use durable_core::{Error, Settings, WhenFull};
 use keeping::{ALL, Keeping, Outcome, ids, message, settings};
 
 fn blocking() -> KeeperSettings {
@@ -165,10 +165,37 @@ fn on_a_full_disk_messages_are_refused_at_once_and_dropped_if_nobody_hears_so() 
     let outcomes = keeping.turn();
     assert_eq!(refused(&outcomes, Error::is_no_space), [1, 2], "{outcomes:?}");
     let figures = keeping.figures();
-    assert_eq!((figures.dropped.full, figures.dropped.failed, figures.refused, figures.refused_full), (1, 0, 1, 1));
-    assert_eq!(figures.failure, None, "full is not broken");
+    assert_eq!((figures.dropped.full, figures.dropped.failed, figures.refused, figures.refused_full), (0, 1, 1, 0));
+    assert_eq!((figures.no_space, figures.events.count()), (1, 0), "it is counted, and no event");
     keeping.world.disk.space = None;
     keeping.fill(3..4);
+    assert_eq!(keeping.figures().no_space, 1);
+}
+
+#[test]
+fn messages_that_give_way_to_others_on_a_full_disk_are_not_those_of_a_full_log() {
+    let log = Settings { when_full: WhenFull::DropOldest, ..settings().log };
+    let mut keeping = Keeping::new(KeeperSettings { log, ..settings() });
+    keeping.fill(0..20);
+    keeping.world.disk.space = Some(0);
+    keeping.fill(20..21);
+    let figures = keeping.figures();
+    assert!(figures.dropped.failed > 0 && figures.dropped.failed == figures.cursor, "{figures:?}");
+    assert_eq!((figures.dropped.full, figures.no_space, figures.failure), (0, 1, None));
+}
+
+#[test]
+fn a_cursor_that_a_full_disk_does_not_take_is_told_with_what_helps() {
+    let mut keeping = Keeping::new(settings());
+    keeping.fill(0..2);
+    keeping.world.disk.space = Some(0);
+    keeping.acknowledge(1);
+    keeping.wait(1000);
+    keeping.turn();
+    let figures = keeping.figures();
+    assert_eq!(figures.no_space, 1);
+    let failure = figures.failure.unwrap_or_default();
+    assert!(failure.contains("is full; free space there, or lower the bound of the log"), "{failure}");
 }
 
 #[test]
@@ -208,7 +235,8 @@ fn a_keeper_that_blocks_refuses_nobody_and_tries_a_full_disk_again_after_a_secon
     keeping.wait(1);
     assert_eq!(keeping.turn(), [(1, Ok(())), (2, Ok(()))], "in their order");
     let figures = keeping.figures();
-    assert_eq!((figures.dropped.full, figures.refused, figures.failure), (0, 0, None));
+    assert_eq!((figures.dropped, figures.refused, figures.failure), (Drops::default(), 0, None));
+    assert_eq!(figures.no_space, 1, "it is counted though nothing is dropped");
 }
 
 #[test]

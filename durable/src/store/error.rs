@@ -30,13 +30,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the log, its disk or its server has no room, and nothing else is wrong.
+    /// Whether the log or its server has no room, and nothing else is wrong. A full disk fails: its log has room.
     pub(crate) const fn is_full(&self) -> bool {
-        match self {
-            Self::Log(error) => matches!(error, Error::Full { .. }) || error.is_no_space(),
-            Self::QueueFull | Self::Full(_) => true,
-            Self::Stopped | Self::NotSynced(_) | Self::Server(_) | Self::Thread(_) => false,
-        }
+        matches!(self, Self::Log(Error::Full { .. }) | Self::QueueFull | Self::Full(_))
     }
 }
 
@@ -59,12 +55,13 @@ mod tests {
     fn a_store_without_room_is_full_and_one_that_fails_is_not() {
         let file = |why| StoreError::Log(Error::File { doing: "append to", file: "f".to_owned(), why });
         let full = StoreError::Log(Error::Full { held: 1, max: 1 });
-        for error in [full, file(FileError::NoSpace), StoreError::Full("no room".to_owned()), StoreError::QueueFull] {
+        for error in [full, StoreError::Full("no room".to_owned()), StoreError::QueueFull] {
             assert!(error.is_full(), "{error}");
         }
         let not_synced = StoreError::NotSynced(NotSynced(FileError::NoSpace));
-        for error in [StoreError::Stopped, file(FileError::Missing), StoreError::Server("gone".to_owned()), not_synced]
-        {
+        let (missing, no_space) = (file(FileError::Missing), file(FileError::NoSpace));
+        let gone = StoreError::Server("gone".to_owned());
+        for error in [StoreError::Stopped, missing, no_space, gone, not_synced] {
             assert!(!error.is_full(), "{error}");
         }
     }

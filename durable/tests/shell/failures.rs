@@ -1,5 +1,6 @@
 //! A store whose disk fails, is full or slow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use durable::intake::Protocol;
@@ -21,6 +22,15 @@ fn large(id: u64) -> Vec<Incoming> {
     let mut large = message(id);
     large.payload.resize(4000, b'.');
     vec![large]
+}
+
+/// Appends until the log has no room for the shortest message.
+async fn fill(store: &Store) {
+    let mut short = message(0);
+    (short.source, short.payload) = (Arc::from(&b"a"[..]), b"m".to_vec());
+    for messages in [large(0), vec![short]] {
+        while store.append_and_sync(messages.clone()).await.expect("room in the queue").synced().await.is_ok() {}
+    }
 }
 
 #[tokio::test]
@@ -89,12 +99,12 @@ async fn on_a_full_disk_messages_are_dropped_and_counted_until_there_is_space() 
         let receipt = store.append(messages(1..3)).await.expect("room in the queue");
         let error = receipt.synced().await.expect_err("the disk is full");
         assert!(matches!(&error, StoreError::Log(error) if error.is_no_space()), "{error}");
-        let full = figures(&store, |figures| figures.dropped.full == 2).await;
-        assert_eq!((full.dropped.failed, full.failure), (0, None), "full is not broken");
+        let full = figures(&store, |figures| figures.dropped.failed == 2).await;
+        assert_eq!((full.dropped.full, full.no_space), (0, 1), "the disk is full, and not the log");
         let receipt = store.append_and_sync(messages(1..2)).await.expect("room in the queue");
         receipt.synced().await.expect_err("the disk is full");
         let full = figures(&store, |figures| figures.refused == 1).await;
-        assert_eq!(full.dropped.full, 2, "a sender that hears so still has it");
+        assert_eq!(full.dropped.failed, 2, "a sender that hears so still has it");
         disk.leave(None);
         append(&store, messages(3..4)).await;
         assert_eq!(read(&store, 0).await, [(0, payload(0)), (1, payload(3))]);
@@ -103,21 +113,30 @@ async fn on_a_full_disk_messages_are_dropped_and_counted_until_there_is_space() 
 }
 
 #[tokio::test]
-async fn a_connection_over_relp_that_a_full_disk_closes_is_counted_apart_from_one_that_a_failing_disk_closes() {
+async fn a_connection_over_relp_that_a_full_log_closes_is_counted_apart_from_one_that_the_disk_closes() {
     let disk = Disk::default();
-    let port = Port { store: open(&disk, settings()), ..Port::new().await };
+    let log = Settings { max_bytes: 64 << 10, ..settings().log };
+    let port = Port { store: open(&disk, StoreSettings { log, ..settings() }), ..Port::new().await };
     let test = async {
         let offer = b"1 open 30 relp_version=0\ncommands=syslog\n2 syslog 3 one\n";
-        disk.leave(Some(10));
+        fill(&port.store).await;
+        let before = port.store.figures();
+        assert_eq!((before.refused, before.refused_full), (2, 2));
         let mut first = port.connect().await;
         first.write_all(offer).await.expect("it is read");
         port.until(|counted| (counted.log_full, counted.not_kept, counted.connections) == (1, 0, 0)).await;
-        assert_eq!(figures(&port.store, |figures| figures.refused == 1).await.refused_full, 1);
-        disk.leave(None);
-        disk.fail_syncs(1);
+        assert_eq!(figures(&port.store, |figures| figures.refused == 3).await.refused_full, 3);
+        port.store.bound(1 << 20);
+        disk.leave(Some(10));
         let mut second = port.connect().await;
         second.write_all(offer).await.expect("it is read");
         port.until(|counted| (counted.log_full, counted.not_kept, counted.connections) == (1, 1, 0)).await;
+        assert_eq!(figures(&port.store, |figures| figures.refused == 4).await.refused_full, 3, "the log has room");
+        disk.leave(None);
+        disk.fail_syncs(1);
+        let mut third = port.connect().await;
+        third.write_all(offer).await.expect("it is read");
+        port.until(|counted| (counted.log_full, counted.not_kept, counted.connections) == (1, 2, 0)).await;
     };
     port.serve(settings_of(Protocol::Relp), test).await;
 }

@@ -294,7 +294,8 @@ impl Log {
         self.tell_events(&shared, process);
         self.advance(&shared, process);
         let figures = self.stores.figures_beside(&self.removal);
-        let seen = self.seen(&figures, process.clock.seconds());
+        let now = process.clock.seconds();
+        let seen = self.seen(&figures, now);
         self.tell_violations(&shared, process);
         if let Some(line) = self.ends.rest(process.clock.seconds()) {
             process.log.notice(Level::Error, "failed", &shared.id, line);
@@ -304,7 +305,7 @@ impl Log {
         }
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
-            let why = self.failure.clone().or(figures.failure);
+            let why = self.why_store_fails(&figures, now);
             // While messages flow there is nothing to explain.
             let why =
                 if seen.delivery == Delivery::Flowing { None } else { why.or_else(|| self.sent.untold(self.worst)) };

@@ -36,8 +36,10 @@ pub struct Figures {
     /// Messages that were refused, as the log or the disk was full or failed, or as they are too long for the server.
     /// Their senders learn of it.
     pub refused: u64,
-    /// Refused messages for which the log or the disk was full.
+    /// Refused messages for which the log was full.
     pub refused_full: u64,
+    /// How often the disk was full when something had to be written.
+    pub no_space: u64,
     /// Messages that were lost: damaged, or gone with their file.
     pub lost: u64,
     /// Bytes at the end of a log that are an incomplete message: cut off by a crash, or damaged since.
@@ -79,6 +81,7 @@ impl Figures {
         self.dropped.add(other.dropped);
         self.refused += other.refused;
         self.refused_full += other.refused_full;
+        self.no_space += other.no_space;
         self.lost += other.lost;
         self.cut_bytes += other.cut_bytes;
         self.cursors_lost += other.cursors_lost;
@@ -110,7 +113,7 @@ impl Figures {
 pub struct Drops {
     /// Too many messages waited for the log.
     pub queue: u64,
-    /// The log or the disk was full.
+    /// The log was full.
     pub full: u64,
     /// The messages are too long for the server.
     pub too_long: u64,
@@ -119,7 +122,7 @@ pub struct Drops {
     /// The sink will never take the messages, and no dead letters are kept, or none of this length, or the disk is
     /// full.
     pub dead: u64,
-    /// The disk failed.
+    /// The disk failed, or was full.
     pub failed: u64,
     /// The stream was closed before it had the messages, as far as is known.
     pub unpublished: u64,
@@ -175,6 +178,7 @@ mod tests {
             dropped: Drops { queue: 1, full: 5, too_long: 6, age: 3, dead: 4, failed: 7, unpublished: 9 },
             refused: 6,
             refused_full: 2,
+            no_space: 15,
             lost: 8,
             cut_bytes: 9,
             cursors_lost: 13,
@@ -197,6 +201,7 @@ mod tests {
             dropped: Drops { queue: 2, full: 10, too_long: 12, age: 6, dead: 8, failed: 14, unpublished: 18 },
             refused: 12,
             refused_full: 4,
+            no_space: 30,
             lost: 16,
             cut_bytes: 18,
             cursors_lost: 26,

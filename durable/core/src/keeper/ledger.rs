@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::{Answer, Figures, NotKept, NotSynced, StoreEvent};
-use crate::{Reported, Why};
+use crate::{FileError, Reported, Why};
 
 /// Messages that wait for their sync.
 #[derive(Debug)]
@@ -58,14 +58,17 @@ impl<R> Ledger<R> {
                 }
                 Reported::SyncFailed { messages, why } => {
                     self.figures.not_synced += count(&messages);
+                    self.figures.no_space += u64::from(why == FileError::NoSpace);
                     let failed = NotSynced(why);
                     self.fails(failed.to_string());
                     self.settle(messages.end, &Err(NotKept::NotSynced(failed)));
                 }
                 Reported::Dropped { messages, why } => {
+                    self.figures.no_space += u64::from(why == Why::NoSpace);
                     let dropped = &mut self.figures.dropped;
                     let dropped = match why {
                         Why::Full => &mut dropped.full,
+                        Why::NoSpace => &mut dropped.failed,
                         Why::Age => &mut dropped.age,
                         Why::Dead => &mut dropped.dead,
                     };
@@ -128,7 +131,6 @@ fn count(messages: &Range<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FileError;
 
     #[test]
     fn what_is_lost_is_counted_once_though_the_sink_goes_back() {
@@ -158,6 +160,8 @@ mod tests {
             dropped(6..8, Why::Age),
             dropped(8..10, Why::Dead),
             dropped(10..12, Why::Dead),
+            dropped(12..15, Why::NoSpace),
+            dropped(15..19, Why::NoSpace),
             cut(7),
             cut(3),
             Reported::CursorLost,
@@ -166,10 +170,11 @@ mod tests {
         ];
         ledger.hear(&mut reported);
         assert!(reported.is_empty(), "nothing is heard twice");
-        let Figures { synced, not_synced, dropped, cut_bytes, cursors_lost, lost, failure, events, .. } =
+        let Figures { synced, not_synced, dropped, no_space, cut_bytes, cursors_lost, lost, failure, events, .. } =
             &ledger.figures;
         assert_eq!((*synced, *not_synced, *cut_bytes, *cursors_lost, *lost), (4, 7, 10, 2, 0));
-        assert_eq!((dropped.full, dropped.age, dropped.dead, dropped.queue, dropped.failed), (5, 3, 4, 0, 0));
+        assert_eq!((dropped.full, dropped.age, dropped.dead, dropped.queue, dropped.failed), (5, 3, 4, 0, 7));
+        assert_eq!(*no_space, 4, "two syncs, and twice for messages to come");
         assert_eq!((failure, events.count()), (&None, 6), "a failure, two cuts, two lost cursors, and a damaged file");
     }
 

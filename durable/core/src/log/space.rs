@@ -64,14 +64,14 @@ impl Log {
     /// Removes files until `bytes` more, and the head of a segment, are within the bound.
     pub(super) fn make_room(&mut self, outside: &mut Outside<'_>, bytes: u64) -> Result<(), Error> {
         while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {
-            self.free_one(outside)?;
+            self.free_one(outside, Why::Full)?;
         }
         Ok(())
     }
 
     /// Frees the space of one file: the damaged one that is kept, else the oldest segment if it is
-    /// acknowledged or may be dropped.
-    pub(super) fn free_one(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+    /// acknowledged or may be dropped. `why` is what messages give way to.
+    pub(super) fn free_one(&mut self, outside: &mut Outside<'_>, why: Why) -> Result<(), Error> {
         if let Some((file, bytes)) = self.quarantined.take() {
             let removed = remove(outside, &file);
             if removed.is_ok() {
@@ -96,7 +96,7 @@ impl Log {
         if limit > self.cursor && self.settings.when_full == WhenFull::Refuse {
             return Err(full);
         }
-        self.drop_oldest(outside, limit, Why::Full)
+        self.drop_oldest(outside, limit, why)
     }
 
     /// Removes the segments whose messages are all older than the greatest age, which are those whose successor is

@@ -76,6 +76,8 @@ pub struct Look {
     pub oldest_seconds: u64,
     /// Messages that found no room, since the start.
     pub without_room: u64,
+    /// How often the disk was full, since the start.
+    pub no_space: u64,
     /// Whether the disk or the server of the stream fails.
     pub store_fails: bool,
 }
@@ -94,6 +96,8 @@ pub struct Watch {
     behind_until: u64,
     /// The store counts as failing until this time.
     failed_until: u64,
+    /// The disk counts as full until this time.
+    no_space_until: u64,
 }
 
 impl Watch {
@@ -115,11 +119,14 @@ impl Watch {
         if look.store_fails {
             self.failed_until = now.saturating_add(FAILED_FOR);
         }
+        if look.no_space > self.last.no_space {
+            self.no_space_until = now.saturating_add(FAILED_FOR);
+        }
         self.last = look;
         let is_silent = now.saturating_sub(self.moved.unwrap_or(began)) >= STALLED_AFTER;
         // After a start, it is unknown since when the sink has taken nothing: the age of the waiting messages tells.
         let waits_since_before = self.moved.is_none() && look.sink_fails && look.oldest_seconds >= STALLED_AFTER;
-        if look.store_fails || now < self.failed_until {
+        if look.store_fails || now < self.failed_until || now < self.no_space_until {
             Delivery::StoreFailed
         } else if now < self.full_until {
             Delivery::Full
@@ -147,6 +154,12 @@ impl Watches {
         let watched = self.0.iter_mut().zip(looks).enumerate();
         let worst = watched.map(|(lane, (watch, look))| (watch.see(*look, now), Reverse(lane))).max();
         worst.map(|(delivery, Reverse(lane))| (delivery, lane)).unwrap_or_default()
+    }
+
+    /// Whether the disk is full at `now`, or was so a moment ago. All lanes have the same disk.
+    #[must_use]
+    pub fn have_no_space(&self, now: u64) -> bool {
+        self.0.iter().any(|watch| now < watch.no_space_until)
     }
 }
 
@@ -278,6 +291,25 @@ mod tests {
         assert_eq!(watch.clone().see(Look { store_fails: true, ..full }, 11), Delivery::StoreFailed);
         assert_eq!(watch.see(Look { taken: 2, ..full }, 39), Delivery::Full);
         assert_eq!(watch.see(Look { taken: 3, ..full }, 40), Delivery::Flowing, "no more since");
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failing_one_until_it_was_not_full_for_a_while() {
+        let (mut watches, full) = (Watches::default(), Look { no_space: 1, without_room: 1, ..waiting(1) });
+        assert_eq!(
+            (watches.see(&[waiting(1), full], 10), watches.have_no_space(10)),
+            ((Delivery::StoreFailed, 1), true)
+        );
+        let fuller = Look { no_space: 2, ..full };
+        assert_eq!(watches.see(&[waiting(2), fuller], 20).0, Delivery::StoreFailed);
+        assert_eq!(watches.see(&[waiting(3), fuller], 49).0, Delivery::StoreFailed);
+        assert!(watches.have_no_space(49) && !watches.have_no_space(50));
+        assert_eq!(watches.see(&[waiting(4), Look { taken: 2, ..fuller }], 50).0, Delivery::Flowing);
+        let broken = Look { store_fails: true, ..fuller };
+        assert_eq!(
+            (watches.see(&[waiting(5), broken], 51).0, watches.have_no_space(51)),
+            (Delivery::StoreFailed, false)
+        );
     }
 
     #[test]

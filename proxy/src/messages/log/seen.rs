@@ -10,7 +10,7 @@ use durable::{Figures, intake::IntakeFigures};
 use super::Log;
 use crate::{
     core::durable::delivery::{LOOP, Look, Seen},
-    messages::settings,
+    messages::{settings, words::no_space},
 };
 
 impl Log {
@@ -30,19 +30,21 @@ impl Log {
             backlog: of_lane.backlog(),
             oldest_seconds: of_waiting(&of_lane, seconds),
             without_room: if is_one { without_room(&of_lane) } else { of_all },
+            no_space: if is_one { of_lane.no_space } else { figures.no_space },
             store_fails: if is_one { fails || of_lane.failure.is_some() } else { store_fails },
         };
         let lanes = self.stores.sending_figures(&self.removal);
         let looks: Vec<Look> = lanes.zip(ages.sending).enumerate().map(look).collect();
         let (delivery, worst) = self.watches.see(&looks, now);
         self.worst = worst;
+        let failure = self.why_store_fails(figures, now);
         Seen {
             delivery,
             oldest_seconds: of_waiting(figures, ages.oldest),
             backlog: figures.backlog(),
             bytes: figures.bytes,
             limit_bytes: settings::limit_bytes(&self.durable),
-            store_fails,
+            store_fails: failure.is_some(),
             received: intake.messages,
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
@@ -68,8 +70,16 @@ impl Log {
             syncs: figures.syncs,
             sync_time: figures.sync_time,
             lanes: looks.len() as u64,
-            error: self.failure.as_ref().or(figures.failure.as_ref()).cloned().or_else(|| self.sent.error(worst)),
+            error: failure.or_else(|| self.sent.error(worst)),
         }
+    }
+
+    /// Why messages are not safe at second `now`; `None`: they are. A full disk comes first, as the log does not know its
+    /// folder.
+    pub(super) fn why_store_fails(&self, figures: &Figures, now: u64) -> Option<String> {
+        let is_full = self.watches.have_no_space(now);
+        let full = || is_full.then(|| no_space(&self.place.words_of(None)));
+        self.failure.clone().or_else(full).or_else(|| figures.failure.clone())
     }
 }
 

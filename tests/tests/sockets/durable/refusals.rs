@@ -117,10 +117,13 @@ fn messages_that_a_full_disk_has_no_room_for_are_counted_and_later_ones_are_kept
         return;
     };
     send_datagrams(port, &messages("early"));
-    let full = ",reason=\"Full\"";
-    until("they are counted", || figure(health, "dropped_total", "u", full) == Some(COUNT as u64));
+    let dropped = |reason: &str| figure(health, "dropped_total", "u", &format!(",reason=\"{reason}\""));
+    until("they are counted", || dropped("DiskFailed") == Some(COUNT as u64));
+    assert_eq!(dropped("Full"), Some(0), "the log has room");
     let told = program.wait("delivery", "default/f/u").to_string();
-    assert!(told.contains("Full: ") && told.contains("make room where they are kept"), "{told}");
+    let full = "durable/default/f/u, or its quota, is full: free space there";
+    assert!(told.contains("StoreFailed: ") && told.contains(full), "{told}");
+    assert!(!told.contains("raise maxBytes"), "{told}");
     fs::remove_file(other).expect("the file that fills the disk");
     let sink = Sink::start(sink);
     let late = messages("late");
