@@ -11,10 +11,12 @@ use durable_core::{FileError, Files};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
+use self::home::Home;
 use self::lock::Lock;
 pub use self::lock::Presence;
 pub use self::view::FolderView;
 
+mod home;
 mod lock;
 mod view;
 
@@ -49,6 +51,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderE
 #[derive(Debug)]
 pub struct Folder {
     directory: OwnedFd,
+    home: Arc<Home>,
     /// Open files, in order of their last use.
     open: Vec<Open>,
     lock: Arc<Lock>,
@@ -68,18 +71,20 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         make(path).map_err(failed("create", path))?;
         let directory = open_directory(path)?;
+        let home = Home::of(&directory, path).map_err(failed("open", path))?;
         let lock = Lock::take(&directory, path)?;
-        Ok(Self { directory, open: Vec::new(), lock: Arc::new(lock) })
+        Ok(Self { directory, home: Arc::new(home), open: Vec::new(), lock: Arc::new(lock) })
     }
 
     /// The same folder for another log of this process. Others may have it once all of them are dropped.
     pub fn again(&self) -> io::Result<Self> {
-        Ok(Self { directory: self.directory.try_clone()?, open: Vec::new(), lock: self.lock.clone() })
+        let (directory, home, lock) = (self.directory.try_clone()?, self.home.clone(), self.lock.clone());
+        Ok(Self { directory, home, open: Vec::new(), lock })
     }
 
-    /// A handle that tells whether the folder was removed, also once this one is in other hands.
+    /// A handle that tells whether the folder was removed or moved, also once this one is in other hands.
     pub fn presence(&self) -> io::Result<Presence> {
-        Presence::of(&self.directory)
+        Presence::of(&self.directory, self.home.clone())
     }
 
     /// The open file of this name, opened now if need be.
@@ -138,12 +143,9 @@ impl Files for Folder {
         open.is_unsynced = false;
         // The length is synced with the bytes; times are not.
         open.file.sync_data().map_err(file_error)?;
-        // A file without a name is gone with this process.
-        match fstat(&open.file) {
-            Ok(stat) if stat.st_nlink == 0 => Err(FileError::Missing),
-            Ok(_) => Ok(()),
-            Err(error) => Err(file_error(error)),
-        }
+        let links = fstat(&open.file).map_err(file_error)?.st_nlink;
+        // A file without a name is gone with this process, and one in a folder that was moved is not found by the next.
+        if links == 0 || self.home.is_left() { Err(FileError::Missing) } else { Ok(()) }
     }
 
     fn sync_folder(&mut self) -> Result<(), FileError> {

@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
+use super::home::Home;
 use super::{FolderError, failed};
 
 /// The file that is locked. It stays, as its removal would let two processes lock two files.
@@ -40,22 +42,23 @@ impl Drop for Lock {
     }
 }
 
-/// Tells whether a folder was removed while it is in use. This does not keep the folder from others.
+/// Tells whether a folder was removed or moved while it is in use. This does not keep the folder from others.
 #[derive(Debug)]
 pub struct Presence {
     /// The lock's file, opened once more: a copy of the lock's descriptor would hold the lock, too.
     file: OwnedFd,
+    home: Arc<Home>,
 }
 
 impl Presence {
-    pub(super) fn of(directory: &OwnedFd) -> io::Result<Self> {
+    pub(super) fn of(directory: &OwnedFd, home: Arc<Home>) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self { file: openat(directory, NAME, flags, Mode::empty())? })
+        Ok(Self { file: openat(directory, NAME, flags, Mode::empty())?, home })
     }
 
-    /// Whether somebody has removed the folder, or the file that is locked. A folder that was moved is still there.
+    /// Whether somebody has removed the folder, or the file that is locked, or has moved or replaced the folder.
     pub fn is_removed(&self) -> bool {
-        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0) || self.home.is_left()
     }
 }
 

@@ -65,20 +65,61 @@ fn a_path_that_is_no_folder_is_refused_with_its_name() {
 #[test]
 fn a_folder_that_is_removed_is_known_as_such_and_nothing_in_it_counts_as_synced() {
     let home = tempdir().expect("a folder");
-    let (path, moved) = (home.path().join("syslog"), home.path().join("moved"));
+    let path = home.path().join("syslog");
     let mut folder = Folder::open(&path).expect("it is made");
     let presence = folder.presence().expect("it is there");
     folder.create("one").expect("a new file");
-    fs::rename(&path, &moved).expect("it is moved");
     folder.append("one", b"a").expect("room");
     folder.sync("one").expect("the disk is well");
-    assert!(!presence.is_removed(), "it is elsewhere");
-    fs::remove_dir_all(&moved).expect("it is removed");
+    assert!(!presence.is_removed());
+    fs::remove_dir_all(&path).expect("it is removed");
     assert!(presence.is_removed());
     folder.append("one", b"b").expect("the file is open");
     assert_eq!(folder.sync("one"), Err(FileError::Missing), "nobody finds it again");
     assert_eq!(folder.create("two"), Err(FileError::Missing));
     Folder::open(&path).expect("another one, while the first one is still in use");
+}
+
+#[test]
+fn a_folder_that_is_moved_or_replaced_counts_as_removed_until_it_is_back() {
+    let home = tempdir().expect("a folder");
+    let (above, moved) = (home.path().join("logs"), home.path().join("moved"));
+    let path = above.join("syslog");
+    let mut folder = Folder::open(&path).expect("it is made");
+    let mut again = folder.again().expect("a descriptor");
+    let presence = folder.presence().expect("it is there");
+    folder.create("one").expect("a new file");
+    fs::rename(&above, &moved).expect("it is moved with the folder above it");
+    assert!(presence.is_removed(), "nothing is there");
+    folder.append("one", b"a").expect("the file is open");
+    assert_eq!(folder.sync("one"), Err(FileError::Missing), "the next process does not find it");
+    again.append("one", b"b").expect("it is still in the folder");
+    assert_eq!(again.sync("one"), Err(FileError::Missing));
+    fs::create_dir_all(&path).expect("another folder");
+    assert!(presence.is_removed(), "it was replaced");
+    assert_eq!(folder.sync("one"), Err(FileError::Missing));
+    fs::remove_dir_all(&above).expect("the other folder");
+    fs::write(&above, "").expect("a file");
+    assert!(presence.is_removed(), "a file is above it");
+    fs::remove_file(&above).expect("the file");
+    fs::rename(&moved, &above).expect("it is moved back");
+    assert!(!presence.is_removed());
+    folder.sync("one").expect("the disk is well");
+}
+
+#[test]
+fn a_folder_behind_a_link_is_there_until_the_link_leads_elsewhere() {
+    let home = tempdir().expect("a folder");
+    let (path, first, second) = (home.path().join("link"), home.path().join("first"), home.path().join("second"));
+    for folder in [&first, &second] {
+        fs::create_dir(folder).expect("a folder");
+    }
+    symlink(&first, &path).expect("a link");
+    let presence = Folder::open(&path).expect("it is there").presence().expect("it is there");
+    assert!(!presence.is_removed());
+    fs::remove_file(&path).expect("the link");
+    symlink(&second, &path).expect("a link");
+    assert!(presence.is_removed());
 }
 
 #[test]

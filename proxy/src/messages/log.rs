@@ -236,12 +236,13 @@ impl Log {
         Some(Taker { lanes, taking, intake, version, ends: self.ends.clone() })
     }
 
-    /// Handles the removal of the folder, with the messages that waited in it. Another folder is created.
+    /// Handles the removal of the folder, or its move, with the messages that waited in it. Another folder is created.
     fn lose(&mut self) {
         let (messages, place) = (self.stores.disk_backlog(), self.place.words_of(None));
         self.gone.lose(messages);
         let lost = proxy_api::count(messages, "message");
-        self.failure = Some(format!("{place} was removed, with a loss of {lost}: find out what removed it"));
+        self.failure =
+            Some(format!("{place} was removed or moved, with a loss of {lost}: find out what removed or moved it"));
         self.open_again();
     }
 

@@ -1,4 +1,4 @@
-//! Notices that the folder of a log was removed while it is in use.
+//! Notices that the folder of a log was removed or moved while it is in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 /// How long a look waits for the disk. A later look gets an answer that takes longer.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// Asks the disk whether a folder was removed, once at a time.
+/// Asks the disk whether a folder was removed or moved, once at a time.
 pub(super) struct Removal {
     /// `None`: there is no folder.
     presence: Option<Arc<Presence>>,

@@ -1,6 +1,11 @@
 //! Disks and folders that a durable listener cannot use.
 
-use std::{fs, io::Write, path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use harness::{Listener, Program, binary, connect, forward, free_port, http_get, until};
 use tempfile::tempdir;
@@ -46,19 +51,27 @@ fn damage_of_a_log_is_told_and_what_is_left_of_it_is_kept_for_a_person() {
 
 #[test]
 fn a_folder_that_is_removed_is_told_and_made_anew_and_what_it_had_counts_as_lost() {
+    counts_as_removed(|folder| fs::remove_dir_all(folder).expect("it is there"));
+}
+
+#[test]
+fn a_folder_that_is_moved_counts_as_removed() {
+    counts_as_removed(|folder| fs::rename(folder, folder.with_extension("moved")).expect("it is there"));
+}
+
+/// Takes the folder of all logs away while messages wait in one.
+fn counts_as_removed(take_away: fn(&Path)) {
     let (udp, sink, health, data) = (free_port(), free_port(), free_port(), tempdir().expect("a folder"));
     let manifests = forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
     let program = run(&manifests, health, data.path());
     send_datagrams(udp, &messages("early"));
     until_kept(health, "u", COUNT);
-    fs::remove_dir_all(data.path().join("durable")).expect("it is there");
+    take_away(&data.path().join("durable"));
     let told = program.wait("delivery", "default/f/u").to_string();
-    let lost = format!("was removed, with a loss of {COUNT} messages: ");
+    let lost = format!("was removed or moved, with a loss of {COUNT} messages: ");
     assert!(told.contains("StoreFailed: no message waits; ") && told.contains(&lost), "{told}");
     let is_counted = || figure(health, "lost_total", "u", "") == Some(COUNT as u64);
-    until("what was removed counts as lost, once", || {
-        is_counted() && figure(health, "store_failed", "u", "") == Some(0)
-    });
+    until("what was in it counts as lost, once", || is_counted() && figure(health, "store_failed", "u", "") == Some(0));
     assert!(data.path().join("durable/default/f/u/LOCK").exists(), "it is recreated");
     let sink = Sink::start(sink);
     send_datagrams(udp, &messages("late"));
