@@ -275,7 +275,7 @@ pub enum Delivery {
     Unknown,
 }
 
-/// How many of a listener's backends are healthy. Counts belong to metrics.
+/// How many of a listener's backends are healthy, and reachable if they are behind an agent. Counts belong to metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BackendHealth {
     /// None; new sessions try all of them anyway.

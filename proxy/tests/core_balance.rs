@@ -167,7 +167,7 @@ fn an_agent_without_a_connection_gets_new_sessions_only_if_no_other_endpoint_is_
         assert_eq!(picked(), usual);
         first.set_detached(true);
         assert_eq!(picked(), [false, true], "priority {priority}");
-        assert_eq!(both.health(0), BackendHealth::All, "its sessions wait");
+        assert_eq!([&alone, &both].map(|it| it.health(0)), [BackendHealth::None, BackendHealth::Some]);
         assert_eq!(pick(&alone, Policy::RoundRobin, draw(0)), first.address, "a session waits");
         standby.set_detached(true);
         assert_eq!(picked(), usual, "all of them wait");
@@ -180,6 +180,7 @@ fn an_agent_without_a_connection_gets_new_sessions_only_if_no_other_endpoint_is_
         standby.set_checked(Checked::Not);
         first.set_detached(false);
         assert_eq!(picked(), usual);
+        assert_eq!([&alone, &both].map(|it| it.health(0)), [BackendHealth::All; 2]);
     }
 }
 

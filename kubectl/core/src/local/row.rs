@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use operator_core::ObjectKey;
-use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, ReachedLimit, Store, Transport};
+use proxy_api::{
+    BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, ReachedLimit, Store, Target, Transport,
+};
 
 use super::Process;
 use crate::{
@@ -70,7 +72,7 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
         },
         ListenerState::Draining => warning("Draining", "it is closed, and its sessions can continue"),
         ListenerState::Unknown => warning("Unknown", "this program does not know its state: the process is newer"),
-        ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", "no backend is healthy"),
+        ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", unhealthy(process, id)),
         ListenerState::Bound => {
             let delivery = || undelivered(process, id, report.delivery?);
             // A log that takes no messages loses them, which is worse than sessions that are refused.
@@ -83,6 +85,20 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
             warning(reason, what)
         }
     }
+}
+
+/// The state of a listener without a healthy backend.
+fn unhealthy(process: &Process, id: &ListenerId) -> &'static str {
+    match process.configuration.listeners.get(id) {
+        Some(Offer::Supported(listener)) if leads_through_agents(listener) => {
+            "no backend is healthy: see whether its agents are connected"
+        }
+        _ => "no backend is healthy",
+    }
+}
+
+fn leads_through_agents(listener: &Listener) -> bool {
+    listener.backends.iter().any(|backend| matches!(backend.target, Target::Tunnel { .. }))
 }
 
 /// The effect of a reached limit on a listener.
@@ -137,7 +153,7 @@ fn health(health: BackendHealth) -> &'static str {
 mod tests {
     use std::sync::Arc;
 
-    use proxy_api::{Configuration, Durable, Framing, Oversize, Sink, SocketKey, WhenFull};
+    use proxy_api::{Backend, Configuration, Durable, Framing, Oversize, Sink, SocketKey, WhenFull};
 
     use super::*;
     use crate::local::Scope;
@@ -220,6 +236,24 @@ mod tests {
         let url = "nats://nats:4222".to_owned();
         let stream = said(Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 1 });
         assert!(stream.starts_with("the NATS server fails"), "{stream}");
+    }
+
+    #[test]
+    fn a_listener_without_a_healthy_backend_names_its_agents_if_it_leads_through_some() {
+        let document = include_str!("../../../../proxy-api/tests/documents/v1.yaml");
+        let mut configuration = Configuration::decode(document.as_bytes()).expect("v1");
+        let (id, template) =
+            configuration.supported().next().map(|(id, it)| (id.clone(), it.clone())).expect("a listener");
+        let mut said = |target: Target| {
+            let backends = vec![Backend { target, ..template.backends[0].clone() }];
+            let offer = Offer::Supported(Arc::new(Listener { backends, ..template.clone() }));
+            configuration.listeners.insert(id.clone(), offer);
+            unhealthy(&Process { configuration: configuration.clone(), ..Process::default() }, &id)
+        };
+        let host = "db.lan".to_owned();
+        let agent = Target::Tunnel { agent: "u".to_owned(), host: host.clone(), port: 5432 };
+        assert!(said(agent).ends_with("see whether its agents are connected"));
+        assert_eq!(said(Target::Address { host, port: 5432 }), "no backend is healthy");
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub(super) struct Plan {
     until: u64,
     /// The endpoints to pick from, in the order of preference.
     pub(super) levels: Vec<Level>,
-    /// Health of the endpoints that may get sessions. An agent without a connection does not count as unhealthy: its
-    /// sessions wait for the next one, and new sessions do if no other endpoint is healthy.
+    /// Health of the endpoints that may get sessions, for new sessions: behind an agent without a connection, no
+    /// endpoint is healthy.
     pub(super) health: BackendHealth,
     /// Two healthy endpoints of the levels with different addresses, if there are any.
     pub(super) healthy: [Option<Address>; 2],
@@ -88,7 +88,7 @@ impl Plan {
         let until = ends.filter(|until| *until > now).min().unwrap_or(u64::MAX);
         let levels = levels(entries, &open);
         let healthy = healthy(entries, &levels, now);
-        Self { changes, until, levels, health: health(entries, &open, now), healthy }
+        Self { changes, until, levels, health: health(entries, &open), healthy }
     }
 
     /// Whether the plan is still valid at `now` after this number of changes.
@@ -121,18 +121,15 @@ fn levels(entries: &[Entry], open: &[Open<'_>]) -> Vec<Level> {
     of_all(Fitness::Away).filter(|level| level.members > 0).chain(of_all(Fitness::Unhealthy)).collect()
 }
 
-fn health(entries: &[Entry], open: &[Open<'_>], now: u64) -> BackendHealth {
-    let is_healthy = |endpoint: &Arc<Endpoint>| endpoint.is_healthy(now);
-    let are_healthy = |open: &Open<'_>| {
-        let endpoints = &open.entry.endpoints;
-        !endpoints.is_empty() && endpoints.iter().all(is_healthy)
-    };
+fn health(entries: &[Entry], open: &[Open<'_>]) -> BackendHealth {
+    let is_healthy = |fitness: &Fitness| *fitness > Fitness::Away;
+    let are_healthy = |open: &Open<'_>| !open.fitness.is_empty() && open.fitness.iter().all(is_healthy);
     if open.is_empty() && !entries.is_empty() {
         // All weights are 0: no session has a backend.
         BackendHealth::None
     } else if open.iter().all(are_healthy) {
         BackendHealth::All
-    } else if open.iter().any(|open| open.entry.endpoints.iter().any(is_healthy)) {
+    } else if open.iter().any(|open| open.fitness.iter().any(is_healthy)) {
         BackendHealth::Some
     } else {
         BackendHealth::None
