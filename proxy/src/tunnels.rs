@@ -289,7 +289,7 @@ impl Thread {
             closed: self.endpoint.closed(),
         });
         self.trust.look(&self.shared.log, &views);
-        tell_notices(&self.shared.log, self.endpoint.notices());
+        tell_notices(&self.shared.log, &self.endpoint);
     }
 
     /// Ends with the process. The sessions of workers have ended, but their last bytes may still be in transit.
@@ -303,10 +303,12 @@ impl Thread {
     }
 }
 
-/// Logs the notices of an endpoint about agents that do not connect.
-fn tell_notices(log: &Log, notices: Vec<Notice>) {
-    for Notice { kind, subject, message } in notices {
-        log.notice(Level::Warn, kind, subject, message);
+/// Logs what an endpoint has to say about agents that connect, are lost, or do not connect.
+fn tell_notices(log: &Log, endpoint: &Endpoint) {
+    for (level, notices) in [(Level::Info, endpoint.attendance()), (Level::Warn, endpoint.notices())] {
+        for Notice { kind, subject, message } in notices {
+            log.notice(level, kind, subject, message);
+        }
     }
 }
 

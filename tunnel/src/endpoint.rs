@@ -2,6 +2,7 @@
 //!
 //! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
 
+mod attendance;
 mod by_name;
 mod hand_over;
 mod handing;
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tunnel_core::allow::AllowList;
+use tunnel_core::attendance::Attendance;
 use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::notices::Notices;
@@ -105,6 +107,7 @@ pub struct View {
 
 #[derive(Debug)]
 struct Held {
+    key: Key,
     name: SessionName,
     tunnel: Tunnel,
     leaving: Cell<bool>,
@@ -133,6 +136,7 @@ pub struct Endpoint {
     /// Connections that were closed, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
     notices: RefCell<Notices>,
+    attendance: RefCell<Attendance>,
     /// Datagrams that were dropped by sessions that have ended.
     dropped: Cell<u64>,
     /// Uids of agents with an instance, or a connection of one, that has come or gone.
@@ -167,6 +171,7 @@ impl Endpoint {
             handing,
             closed: RefCell::default(),
             notices: RefCell::default(),
+            attendance: RefCell::default(),
             dropped: Cell::new(0),
             touched: RefCell::default(),
             changed: Notify::new(),
@@ -182,7 +187,7 @@ impl Endpoint {
         match self.decide(identity, &hello) {
             Ok((welcome, held)) => {
                 answer(&mut io, &Answer::Welcome(welcome)).await?;
-                Ok(Carrier { io, epoch: hello.epoch, uid: identity.uid().to_owned(), held, endpoint: self.clone() })
+                Ok(Carrier { io, epoch: hello.epoch, held, endpoint: self.clone() })
             }
             Err(denied) => {
                 self.count(denied.reason.as_str());
@@ -219,6 +224,7 @@ impl Endpoint {
     /// Begins a session. An earlier session of the instance ends, and its streams are reset.
     fn begin(self: &Rc<Self>, key: Key, hello: &Hello) -> Rc<Held> {
         let held = Rc::new(Held {
+            key: key.clone(),
             name: SessionName { endpoint: self.settings.boot, born: hello.epoch },
             tunnel: Tunnel::within(Side::Listener, self.settings.limits.clone(), &self.pool),
             leaving: Cell::new(false),
@@ -274,6 +280,7 @@ impl Endpoint {
         let denied = self.registry.borrow_mut().review(policy);
         for (key, denied) in denied {
             tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "closing an agent's session");
+            self.attendance.borrow_mut().ended(&key, denied.detail);
             let held = self.sessions.borrow_mut().remove(&key);
             self.touch(&key.uid);
             if let Some(held) = held {
@@ -321,7 +328,6 @@ impl Endpoint {
 pub struct Carrier<Io> {
     io: Io,
     epoch: u64,
-    uid: String,
     held: Rc<Held>,
     endpoint: Rc<Endpoint>,
 }
@@ -329,13 +335,14 @@ pub struct Carrier<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
     /// Carries the session until the connection ends.
     pub async fn carry(self) -> CarryEnd {
-        let tunnel = &self.held.tunnel;
+        let Held { key, tunnel, .. } = &*self.held;
         // The waiting task runs after the first poll, which makes this connection the carrier.
-        self.endpoint.touch(&self.uid);
+        self.endpoint.touch(&key.uid);
         let end = tunnel.carry(self.epoch, self.io).await;
-        self.endpoint.touch(&self.uid);
+        self.endpoint.touch(&key.uid);
         // The last frame may have said that the agent leaves. The task that handles it runs first.
         yield_now().await;
+        self.endpoint.note_end_of_carrier(&self.held, &end);
         // An agent that leaves without streams does not return. Clients may still read bytes from before a reset.
         if self.held.leaving.get() && tunnel.look(|session| session.is_given_up() && !session.is_attached()) {
             tunnel.lose(Loss::Closed);

@@ -272,7 +272,7 @@ impl Thread {
         for endpoint in self.endpoints() {
             views.extend(endpoint.agents());
             count(&mut seen, endpoint);
-            tell_notices(&self.shared.log, endpoint.notices());
+            tell_notices(&self.shared.log, endpoint);
         }
         seen.agents = views.iter().filter(|view| view.attached).count();
         seen.streams = views.iter().map(|view| view.streams).sum();

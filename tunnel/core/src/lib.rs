@@ -9,6 +9,7 @@
 //! 0074](../../../docs/adr/0074-streams-outlive-their-carrier.md) has the reasons.
 
 pub mod allow;
+pub mod attendance;
 mod backlog;
 mod dial;
 pub mod door;

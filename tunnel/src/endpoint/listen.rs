@@ -235,6 +235,7 @@ pub(super) async fn welcome<A: Authenticator>(
         endpoint.count(refusal.as_str());
         return;
     }
+    endpoint.note_admitted(&carrier.held.key, identity.agent(), from);
     tracing::info!(%from, agent = %identity.agent(), "an agent has connected");
     let end = carrier.carry().await;
     endpoint.note_end(&identity, &end);

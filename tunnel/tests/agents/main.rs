@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod addresses;
+mod attendance;
 mod changes;
 mod denials;
 mod events;
