@@ -17,10 +17,12 @@ use super::{
 };
 
 mod joined;
+mod lock;
 #[cfg(test)]
 mod tests;
 
 pub use self::joined::Joined;
+pub use self::lock::Lock;
 
 /// Name of the file with the private key.
 const KEY: &str = "key.pem";
@@ -70,6 +72,13 @@ pub enum AgentError {
     /// A file or the folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another process uses the folder.
+    #[error(
+        "another agent runs with the folder {}: stop it, or give this one a folder of its own with --data, where it \
+         enrols with a join string",
+        .0.display()
+    )]
+    InUse(PathBuf),
     /// The key file does not hold a key.
     #[error(
         "{} holds no private key of an agent: remove it, and enrol again with a new join string of the server",

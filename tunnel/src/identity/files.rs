@@ -84,6 +84,18 @@ pub(super) fn folder(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Opens a file of a folder that is only there to be locked, and returns it with its path.
+pub(super) fn open_to_lock(folder: &Path, name: &str) -> Result<(File, PathBuf), FileError> {
+    let path = folder.join(name);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    Ok((file.map_err(failed("lock", &path))?, path))
+}
+
+/// The error of a file that cannot be locked.
+pub(super) fn not_locked(path: &Path, error: io::Error) -> FileError {
+    failed("lock", path)(error)
+}
+
 /// Reads a file of at most this many bytes that nobody else may read. Absent if it does not exist.
 pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError> {
     let file = match File::open(path) {
