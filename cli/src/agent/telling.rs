@@ -13,7 +13,7 @@ use tunnel::{
     agent::{Event, place},
     enrol::Renewed,
 };
-use tunnel_core::{Loss, Open, Protocol, Refusal};
+use tunnel_core::{Loss, Open, Protocol, Refusal, identity::Dial};
 
 use super::{
     counts::{Counts, word},
@@ -50,9 +50,12 @@ impl Teller {
                 }
             }
             Event::NotConnected { dial, kind, error, pause } => {
-                if self.tells("unreached", &format!("{} {kind}", place(dial))) {
+                // Without any connection, it is the way to the server that fails, whichever endpoint was dialled.
+                let dial = if self.counts.sessions() == 0 { &Dial::Any } else { *dial };
+                let place = place(dial);
+                if self.tells("unreached", &format!("{place} {kind}")) {
                     let message = format!("{error}; {}", next(*pause));
-                    self.log.notice(Level::Warn, "unreached", subject(place(dial)), message);
+                    self.log.notice(Level::Warn, "unreached", subject(place), message);
                 }
             }
             Event::Disconnected { endpoint, end, pause: Some(pause) } => {
@@ -158,11 +161,7 @@ mod tests {
         lives::Lives,
         log::{LogFormat, LogWriter},
     };
-    use tunnel_core::{
-        Reason, Target,
-        identity::{Dial, EndpointId},
-        join::Address,
-    };
+    use tunnel_core::{Reason, Target, identity::EndpointId, join::Address};
 
     use super::*;
 
@@ -234,6 +233,22 @@ mod tests {
         assert_eq!(events(&lines), ["unreached", "unreached", "connected", "unreached"]);
         assert_eq!(lines[0].1, "no way; the next attempt is in 1.5 s");
         assert_eq!(lines[2].1, "to edge.example.com:7443");
+    }
+
+    #[test]
+    fn a_failure_without_any_connection_is_told_once_whichever_endpoint_was_dialled() {
+        let lines = told(|teller| {
+            let fail = || {
+                for dial in [Dial::Endpoint(edge()), Dial::Any] {
+                    let pause = Duration::from_secs(1);
+                    teller.tell(&Event::NotConnected { dial: &dial, kind: "unreachable", error: "no way", pause });
+                }
+            };
+            fail();
+            connect(teller, false);
+            fail();
+        });
+        assert_eq!(events(&lines), ["unreached", "connected", "unreached", "unreached"]);
     }
 
     #[test]
