@@ -37,7 +37,7 @@ use tokio::{
 use tunnel::{
     agent::{self as tunnel_agent, Observer, run_observed},
     enrol::Renewal,
-    identity::tls::agent_config,
+    identity::{agent::AgentFolder, tls::agent_config},
     secure::AgentTls,
 };
 use tunnel_core::{Limits, hello::Boot};
@@ -48,7 +48,7 @@ use self::{
     counts::Counts,
     enrolment::Member,
     error::Error,
-    settings::{Join, Settings},
+    settings::Settings,
     telling::Teller,
 };
 use crate::complain;
@@ -79,7 +79,7 @@ fn start(args: &Agent) -> Result<(), Error> {
     let file = args.config.as_deref().map(args::read).transpose()?.unwrap_or_default();
     let host = uname().nodename().to_string_lossy().into_owned();
     let settings = Settings::new(&args.options, &file, variable, &host)?;
-    let join = settings.join.as_ref().map(Join::read).transpose()?;
+    let join = enrolment::read(&settings)?;
     let format = if settings.log == Log::Json { LogFormat::Json } else { LogFormat::text() };
     // Each stream and flow takes a file descriptor: with the default limit of a process, a client that opens many in
     // one session would block the agent's connections to others.
@@ -99,6 +99,9 @@ fn start(args: &Agent) -> Result<(), Error> {
 
 async fn serve(settings: Settings, join: Option<Secret>, log: Notices) -> Result<(), Error> {
     let mut signals = Signals::new()?;
+    let folder = AgentFolder::open(&settings.data)?;
+    // Held until the agent ends.
+    let _lock = folder.lock()?;
     let counts = Rc::new(Counts::default());
     if let Some(address) = settings.health {
         let (listener, address) = health::listen(address)?;
@@ -108,7 +111,7 @@ async fn serve(settings: Settings, join: Option<Secret>, log: Notices) -> Result
     }
     announce(&settings, &log);
     let member = select! {
-        member = Member::join(&settings, join.as_ref(), &log) => member?,
+        member = Member::join(folder, &settings, join.as_ref(), &log) => member?,
         () = signals.next() => return Ok(()),
     };
     let teller = Rc::new(Teller::new(log, counts, settings.drain));

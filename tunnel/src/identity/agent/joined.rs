@@ -1,10 +1,12 @@
 //! The part of a redeemed join string that an agent stores. A restarted agent needs no join string, and can tell
 //! whether it is given another one.
 
+use std::path::Path;
+
 use tunnel_core::identity::Fingerprint;
 use tunnel_core::join::{Address, JoinString};
 
-use super::{AgentError, AgentFolder, files};
+use super::{AgentError, AgentFolder, CERTIFICATE, KEY, files};
 
 /// Name of the file.
 const JOINED: &str = "joined";
@@ -39,6 +41,11 @@ impl Joined {
 }
 
 impl AgentFolder {
+    /// Whether the agent of this folder has enrolled, so that it needs no join string. Opens nothing.
+    pub fn has_enrolled(path: &Path) -> bool {
+        [KEY, CERTIFICATE, JOINED].iter().all(|name| path.join(name).is_file())
+    }
+
     /// Returns the stored part of the join string. `None` if none was redeemed.
     pub fn joined(&self) -> Result<Option<Joined>, AgentError> {
         let path = self.0.join(JOINED);
