@@ -1,10 +1,12 @@
 //! Reverse tunnels from outside: `portlane run` as the server, `portlane agent` behind it, and visitors.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod attendance;
 mod backends;
 mod bed;
 mod cutter;
 mod datagrams;
+mod enrolled;
 mod losses;
 mod options;
 mod quickstart;
