@@ -44,6 +44,14 @@ mod tests {
     }
 
     #[test]
+    fn families_are_tried_to_the_last_address_of_each() {
+        let equal = ["192.0.2.1:1", "[2001:db8::1]:1"];
+        assert_eq!(interleaved(&equal), equal);
+        let more_of_the_other = ["192.0.2.1:1", "[2001:db8::1]:1", "[2001:db8::2]:1"];
+        assert_eq!(interleaved(&more_of_the_other), more_of_the_other);
+    }
+
+    #[test]
     fn one_family_keeps_its_order_and_each_address_comes_once() {
         assert_eq!(interleaved(&["192.0.2.2:1", "192.0.2.1:1", "192.0.2.2:1"]), ["192.0.2.2:1", "192.0.2.1:1"]);
         assert!(interleaved(&[]).is_empty());

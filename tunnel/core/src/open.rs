@@ -173,6 +173,34 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_host_has_1_to_253_bytes() {
+        let is_read = |length: u8| {
+            let mut payload = vec![0, 0, 80, length];
+            payload.extend(std::iter::repeat_n(b'a', usize::from(length)));
+            payload.push(0);
+            Open::decode(&payload).is_some()
+        };
+        assert_eq!([0, 1, 253, 254].map(is_read), [false, true, true, false]);
+    }
+
+    #[test]
+    fn each_reason_is_read_as_it_was_written_and_one_of_a_later_version_is_another_one() {
+        for reason in [
+            Reason::NotAllowed,
+            Reason::UnknownName,
+            Reason::Unreachable,
+            Reason::TimedOut,
+            Reason::Full,
+            Reason::Draining,
+            Reason::Other,
+        ] {
+            let refusal = Refusal { reason, detail: String::new() };
+            assert_eq!(Refusal::decode(&refusal.encode()), Some(refusal));
+        }
+        assert_eq!(Refusal::decode(&[200]).map(|refusal| refusal.reason), Some(Reason::Other));
+    }
+
     proptest! {
         #[test]
         fn a_request_is_read_as_it_was_written(host in "[a-z0-9.:-]{1,253}", port in 1u16.., udp: bool, source: Option<(IpAddr, u16)>) {

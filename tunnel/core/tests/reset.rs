@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tunnel_core::{End, Limits, Notice, Open, Protocol, Session, Side, Target};
+use tunnel_core::{End, Limits, Notice, Open, Protocol, Session, Side, StreamId, Target};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -15,15 +15,43 @@ fn move_all(from: &mut Session, to: &mut Session) {
     assert_eq!(taken, frames.len());
 }
 
-#[test]
-fn a_writer_hears_of_a_reset_before_its_reader_has_read_all() {
+/// A dialler and a listener on their first carrier.
+fn ends() -> [Session; 2] {
     let [mut dialler, mut listener] =
         [Side::Dialler, Side::Listener].map(|side| Session::new(side, Limits::default(), NOW));
     assert!(dialler.attach(1, NOW) && listener.attach(1, NOW));
     move_all(&mut dialler, &mut listener);
     move_all(&mut listener, &mut dialler);
+    [dialler, listener]
+}
+
+fn open(dialler: &mut Session) -> StreamId {
     let target = Target { protocol: Protocol::Tcp, host: "db".to_owned(), port: 5432 };
-    let id = dialler.open(Open { target, source: None }, NOW).expect("a stream");
+    dialler.open(Open { target, source: None }, NOW).expect("a stream")
+}
+
+#[test]
+fn the_streams_are_given_up_once_the_peer_has_reset_each_of_them() {
+    let [mut dialler, mut listener] = ends();
+    assert!(listener.is_given_up(), "there is none");
+    let streams = [open(&mut dialler), open(&mut dialler)];
+    move_all(&mut dialler, &mut listener);
+    for id in streams {
+        listener.accept(id);
+    }
+    move_all(&mut listener, &mut dialler);
+    for id in streams {
+        assert!(!listener.is_given_up());
+        dialler.reset(id);
+        move_all(&mut dialler, &mut listener);
+    }
+    assert!(listener.is_given_up());
+}
+
+#[test]
+fn a_writer_hears_of_a_reset_before_its_reader_has_read_all() {
+    let [mut dialler, mut listener] = ends();
+    let id = open(&mut dialler);
     move_all(&mut dialler, &mut listener);
     assert_eq!(listener.poll(), Some(Notice::Asked(id)));
     listener.accept(id);

@@ -117,6 +117,14 @@ fn an_entry_that_is_wrong_is_named_with_its_place_and_the_remedy() {
     assert_eq!(AllowList::parse(Side::Dialler, &many), Err(AllowError::TooMany(65)));
 }
 
+#[test]
+fn a_list_has_64_entries_and_a_name_253_bytes_at_most() {
+    assert!(AllowList::parse(Side::Dialler, &["a:1"; 64]).is_ok());
+    let names = [["a"; 127].join("."), format!("{}.aa", ["a"; 126].join("."))];
+    assert_eq!(names.each_ref().map(String::len), [253, 254]);
+    assert_eq!(names.map(|name| format!("{name}:1").parse::<Entry>().is_ok()), [true, false]);
+}
+
 proptest! {
     #[test]
     fn an_entry_is_read_as_it_is_printed(

@@ -24,6 +24,11 @@ fn issued(redemptions: u32) -> Ledger {
 }
 
 #[test]
+fn a_ledger_is_empty_until_a_token_is_issued() {
+    assert!(Ledger::default().is_empty() && !issued(1).is_empty());
+}
+
+#[test]
 fn a_token_enrols_its_agent_once() {
     let mut ledger = issued(1);
     let grant = ledger.redeem(&print("token"), &agent("pi4"), &print("key"), NOW).expect("granted");

@@ -68,6 +68,34 @@ fn a_long_first_frame_is_refused_by_its_header() {
 }
 
 #[test]
+fn a_hello_that_no_agent_sends_is_refused() {
+    let malformed = Err(Violation::Malformed(Malformed::Payload(Kind::Hello)));
+    let program = HEADER + 4 + 16 + 8 + 1 + "pi4".len() + 1;
+    for (at, byte, what) in [(HEADER + 1, 4, "versions 4 to 3"), (program, b' ', "a program with a space")] {
+        let mut frame = hello().frame();
+        frame[at] = byte;
+        assert_eq!(Hello::read(&frame), malformed, "{what}");
+    }
+    let session = SessionName { endpoint: Boot([1; 16]), born: 3 };
+    let mut frame = longer(Hello { sessions: vec![session; MAX_SESSIONS], ..hello() }.frame(), &[1; 24]);
+    assert!(Hello::read(&frame).is_ok());
+    frame[program + "0.9.0".len()] += 1;
+    assert_eq!(Hello::read(&frame), malformed, "one session too many");
+}
+
+#[test]
+fn an_endpoint_that_denies_has_no_session_unless_the_reason_is_the_connection() {
+    let reasons = |ends: bool| Denial::ALL.into_iter().filter(move |reason| reason.ends_session() == ends);
+    assert_eq!(reasons(false).map(Denial::as_str).collect::<Vec<_>>(), ["version", "stale", "other"]);
+    assert_eq!(reasons(true).count(), 7);
+}
+
+#[test]
+fn an_instance_is_shown_by_its_name() {
+    assert_eq!(hello().instance.to_string(), "pi4");
+}
+
+#[test]
 fn an_answer_names_no_more_endpoints_than_an_agent_reads() {
     let sent = welcome(MAX_PEERS + 6);
     let Ok(Some((Answer::Welcome(read), _))) = Answer::read(&Answer::Welcome(sent.clone()).frame()) else {

@@ -109,7 +109,11 @@ fn fingerprints_compare_and_print() {
         other[byte] ^= 1;
         assert!(!one.same(&Fingerprint::from_bytes(other)), "byte {byte} is not compared");
     }
+    let mut other = *one.as_bytes();
+    (other[0], other[1]) = (other[0] ^ 1, other[1] ^ 1);
+    assert!(!one.same(&Fingerprint::from_bytes(other)), "equal differences do not cancel each other");
     assert_eq!(one.to_string().parse::<Fingerprint>(), Ok(one));
+    assert_eq!(format!("{one:?}"), one.to_string());
     assert!("ba78".parse::<Fingerprint>().is_err());
 }
 

@@ -84,6 +84,9 @@ fn other_versions_and_other_texts_are_told_apart() {
     assert_eq!(JoinString::parse(&text), Err(JoinError::Newer(2)));
     assert_eq!(JoinString::parse(&format!("{text}{}", "A".repeat(4096))), Err(JoinError::Newer(2)));
     assert_eq!(JoinString::parse("portlane-join-x.AAAA"), Err(JoinError::Damaged));
+    assert_eq!(JoinString::parse("portlane-join-x"), Err(JoinError::Damaged), "no version begins like this");
+    assert_eq!(JoinString::parse("portlane-join-123456789"), Err(JoinError::Cut));
+    assert_eq!(JoinString::parse("portlane-join-1234567890"), Err(JoinError::Damaged));
     assert_eq!(JoinString::parse("https://example.com"), Err(JoinError::Foreign));
     assert_eq!(JoinString::parse("\"portlane-join-1.AAAA\""), Err(JoinError::Foreign));
 }
@@ -125,6 +128,32 @@ fn addresses_are_bounded_in_number_and_length() {
 }
 
 #[test]
+fn the_longest_join_string_is_read_and_has_1024_characters() {
+    let new = |host: &str| {
+        let mut addresses = vec![Address::new(&["a"; 83].join("."), 1).expect("an address"); 3];
+        addresses.push(Address::new(host, 1).expect("an address"));
+        let agent = AgentName::new("a", "b").expect("names");
+        JoinString::new(addresses, Fingerprint::of(b""), agent, 0, Token::new([0; 32]))
+    };
+    let host = ["a"; 83].join(".");
+    let longest = new(&host).expect("it fits");
+    assert_eq!(longest.encode().len(), LONGEST);
+    assert_eq!(JoinString::parse(&longest.encode()), Ok(longest));
+    assert_eq!(new(&format!("{host}a")), Err(JoinError::TooLong(1026)));
+}
+
+#[test]
+fn the_check_of_the_length_has_the_bits_in_which_its_bytes_differ() {
+    assert_eq!(check([0b1100, 0b1010]), !0b0110);
+}
+
+#[test]
+fn a_host_has_253_bytes_at_most() {
+    let hosts = [["a"; 127].join("."), format!("{}.aa", ["a"; 126].join("."))];
+    assert_eq!(hosts.map(|host| Address::new(&host, 1).is_ok()), [true, false]);
+}
+
+#[test]
 fn addresses_are_read_and_written_alike() {
     for text in ["example.com:7443", "a_b.example.com.:1", "127.0.0.1:65535", "[::1]:80", "localhost:7443"] {
         assert_eq!(address(text).to_string(), text);
@@ -154,7 +183,10 @@ fn addresses_are_read_and_written_alike() {
 fn the_token_is_printed_nowhere() {
     let join = usual();
     let shown = format!("{join} {join:?} {join:#?} {:?}", join.token());
-    assert!(shown.contains("home/pi4") && shown.contains("tunnel.example.com:7443"), "{shown}");
+    assert_eq!(
+        join.to_string(),
+        "join string of agent home/pi4 for tunnel.example.com:7443, 192.0.2.7:7443, [2001:db8::7]:7443"
+    );
     for secret in ["a7a7", "167", "p6en", &BASE64URL_NOPAD.encode(join.token().secret())] {
         assert!(!shown.contains(secret), "{shown} shows the token");
     }

@@ -159,6 +159,44 @@ fn an_agent_that_stops_dials_only_for_the_streams_that_it_has() {
     assert_eq!(places.due(&sessions(&[]), at(0)), NONE);
 }
 
+#[test]
+fn a_place_that_is_not_wanted_for_a_moment_keeps_its_attempt_its_pause_and_its_failures() {
+    let mut places = Places::new(4);
+    let (none, one) = (sessions(&[]), sessions(&[("a", ATTACHED)]));
+    assert_eq!(places.due(&none, at(0)), [Dial::Any]);
+    assert_eq!(places.due(&one, at(0)), NONE);
+    assert_eq!(places.due(&none, at(0)), NONE, "the attempt is under way");
+    assert_eq!(places.failed(&Dial::Any, at(0), 1.0), at(200));
+    assert_eq!(places.due(&one, at(1)), NONE);
+    assert_eq!(places.due(&none, at(199)), NONE, "the pause is not over");
+    assert_eq!(places.due(&none, at(200)), [Dial::Any]);
+    assert_eq!(places.ended(&to("a"), at(0), at(200), 1.0), at(200));
+    assert_eq!(places.due(&one, at(1000)), NONE);
+    assert_eq!(places.ended(&to("a"), at(0), at(1000), 1.0), at(600), "its connections do not hold");
+}
+
+#[test]
+fn a_place_that_is_not_wanted_when_its_pause_is_over_is_forgotten_with_its_failures() {
+    let mut places = Places::new(4);
+    let one = sessions(&[("a", ATTACHED)]);
+    for _ in 0..2 {
+        places.told(&id("a"), peers(&["b"]));
+        assert_eq!(places.due(&one, at(200)), [to("b")]);
+        assert_eq!(places.failed(&to("b"), at(0), 1.0), at(200), "the first failure");
+        places.told(&id("a"), peers(&[]));
+        assert_eq!(places.due(&one, at(200)), NONE);
+    }
+}
+
+#[test]
+fn an_attempt_that_found_an_endpoint_is_followed_by_no_pause() {
+    let mut places = Places::new(4);
+    for _ in 0..2 {
+        assert_eq!(places.due(&sessions(&[]), at(0)), [Dial::Any]);
+        places.succeeded(&Dial::Any, false, at(0), 1.0);
+    }
+}
+
 fn sidecar(name: &str) -> Dial {
     Dial::Sidecar(id(name))
 }

@@ -61,6 +61,27 @@ fn a_proof_of_a_later_version_is_refused_and_a_reason_is_another_one() {
 }
 
 #[test]
+fn each_reason_is_read_as_it_was_written() {
+    for reason in
+        [EnrolReason::Token, EnrolReason::Request, EnrolReason::Agent, EnrolReason::Unavailable, EnrolReason::Other]
+    {
+        let outcome = Outcome::Refused(EnrolRefusal { reason, detail: String::new() });
+        let frame = outcome.frame();
+        assert_eq!(Outcome::read(&frame), Ok(Some((outcome, frame.len()))));
+    }
+}
+
+#[test]
+fn the_longest_request_and_the_longest_certificate_are_read() {
+    let longest = Enrol { request: vec![0x30; MAX_REQUEST], ..enrol() };
+    let frame = longest.frame();
+    assert_eq!(Enrol::read(&frame), Ok(Some((longest, frame.len()))));
+    let longest = Outcome::Issued(vec![0x30; MAX_CERTIFICATE]);
+    let frame = longest.frame();
+    assert_eq!(Outcome::read(&frame), Ok(Some((longest, frame.len()))));
+}
+
+#[test]
 fn the_token_is_not_printed() {
     let shown = format!("{:?}", enrol());
     assert!(shown.contains("Token(..)") && !shown.contains("7, 7"), "{shown}");
