@@ -163,18 +163,21 @@ fn notes_say_how_far_the_sink_is_though_the_cursor_is_damaged() {
 }
 
 #[test]
-fn a_note_that_is_older_than_the_cursor_is_passed_over_and_goes() {
-    let mut world = World::new(1, settings());
-    world.append(3).expect("room");
-    world.sync();
-    deliver(&mut world).expect("the disk is well");
-    let old = world.disk.bytes(NOTES[0]).clone();
-    deliver(&mut world).expect("the disk is well");
-    world.acknowledge().expect("the disk is well");
-    // Its removal was not on the disk.
-    world.disk.create(NOTES[0]).expect("it is gone");
-    world.disk.append(NOTES[0], &old).expect("space");
-    world.kill();
-    assert_eq!((world.log.cursor(), notes(&mut world)), (2, Vec::new()));
-    world.drain();
+fn notes_that_are_not_ahead_of_the_cursor_are_passed_over_and_go() {
+    for count in [1, 2] {
+        let mut world = World::new(1, settings());
+        world.append(3).expect("room");
+        world.sync();
+        for _ in 0..2 {
+            deliver(&mut world).expect("the disk is well");
+        }
+        let old = world.disk.bytes(NOTES[0])[..count * NOTE].to_vec();
+        world.acknowledge().expect("the disk is well");
+        // Their removal was not on the disk.
+        world.disk.create(NOTES[0]).expect("it is gone");
+        world.disk.append(NOTES[0], &old).expect("space");
+        world.kill();
+        assert_eq!((world.log.cursor(), notes(&mut world)), (2, Vec::new()), "{count} notes");
+        world.drain();
+    }
 }
