@@ -94,6 +94,8 @@ fn addresses_outside_the_networks_of_a_gateway_are_refused() {
         assert_eq!(within.refuses_endpoint(ip(text)), None, "{text} is where the cluster put a pod");
     }
     assert_eq!(refused(&gateway(&["::/0"]), "10.0.0.1"), Some(Denial::Outside), "a network of the other family");
+    assert_eq!(refused(&gateway(&["::ffff:0:0/96"]), "10.0.0.1"), None, "the mapped addresses");
+    assert_eq!(refused(&gateway(&["::fffe:0:0/95"]), "10.0.0.1"), Some(Denial::Outside), "these and others");
 }
 
 // C5
