@@ -277,6 +277,13 @@ fn a_family_is_asked_every_five_seconds_however_often_it_fails_with_and_without_
 }
 
 #[test]
+fn a_failed_family_is_asked_together_with_the_other_one_if_both_are_due_at_one_time() {
+    let mut known = Families::default();
+    known.searched(at("a.", found(&["127.0.0.1"], RETRY.as_secs()), silent()), seconds(0));
+    assert_eq!(known.due(seconds(0)), (RETRY, Due::Whole));
+}
+
+#[test]
 fn times_to_live_are_kept_within_bounds() {
     let due = |ttl: u64| {
         let mut known = Families::default();

@@ -102,6 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn of_marks_at_equal_distances_the_second_one_goes_first() {
+        let mut arrivals = Arrivals::default();
+        for now in 0..=256 {
+            arrivals.see(now, now);
+        }
+        assert_eq!([0, 1, 2].map(|number| arrivals.age(number, 300)), [298, 298, 297].map(Age::Known));
+    }
+
+    #[test]
     fn however_long_a_sink_is_away_few_marks_are_kept_and_they_say_nearly_the_age() {
         let mut arrivals = Arrivals::default();
         for now in 0..20_000 {

@@ -122,6 +122,8 @@ mod tests {
         assert!(is_over(&[lost.clone(), log(Owner::Listener, Some(0))]));
         assert!(is_over(&[log(Owner::Nobody, None)]));
         assert_eq!(remainder(&[log(Owner::Nobody, Some(0))]), None, "it is empty");
+        let words = remainder(&[log(Owner::Nobody, None)]);
+        assert_eq!(words.as_deref(), Some("shop/logs/l has a log without a durable listener, which cannot be read"));
         let words = remainder(&[lost]).expect("messages");
         assert!(words.starts_with("shop/logs/l has 5 messages without a durable listener"), "{words}");
     }

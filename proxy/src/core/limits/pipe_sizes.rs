@@ -127,6 +127,8 @@ mod tests {
         let taken = [(); 5].map(|()| idle.take_nearest(256 << 10));
         assert_eq!(taken, [Some(512), Some(1024), Some(128), Some(64), None]);
         assert_eq!(idle.bytes(), 0);
+        idle.put(1024, LARGEST);
+        assert_eq!(idle.take_fitting(2 * LARGEST), Some(1024), "no pipe is larger");
     }
 
     proptest! {

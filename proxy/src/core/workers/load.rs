@@ -143,9 +143,11 @@ mod tests {
             "right after a reconnect"
         );
         assert_eq!(load(&at(1, 10, 1000), &at(0, 0, 0), 2.0).sum, Work::default(), "a recreated listener");
-        let many: ByForward =
+        let mut many: ByForward =
             (0..=MAX_LOADS).map(|n| (format!("ns/{n}"), Counts { live: 1, begun: 1, bytes: 0 })).collect();
         let measured = load(&ByForward::new(), &many, 1.0);
         assert_eq!((measured.sum.connections, measured.forwards.len()), (MAX_LOADS as u64 + 1, 0));
+        many.pop_first();
+        assert_eq!(load(&ByForward::new(), &many, 1.0).forwards.len(), MAX_LOADS);
     }
 }
