@@ -26,10 +26,13 @@ pub(super) fn started(view: &View) -> Response<Full<Bytes>> {
 /// before: Kubernetes sends no new sessions to a terminating pod anyway, and some networks (Cilium) drop a terminating
 /// endpoint that is not serving, together with its live sessions.
 pub(super) fn ready(view: &View, role: Role) -> Response<Full<Bytes>> {
-    if role == Role::Health && view.is_draining() {
+    let answer = serving(view);
+    // A dead thread is named, although its death begins a drain, too.
+    let would_pass = answer.status() == StatusCode::OK;
+    if would_pass && role == Role::Health && view.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
-    serving(view)
+    answer
 }
 
 fn serving(view: &View) -> Response<Full<Bytes>> {
@@ -70,5 +73,10 @@ mod tests {
         drop(requests);
         let ok = StatusCode::OK;
         assert_eq!(statuses(), [StatusCode::SERVICE_UNAVAILABLE, ok, ok, ok]);
+        let told = || ready(&view, Role::Health).into_body().into_inner().expect("a body");
+        assert_eq!(told(), "draining\n");
+        view.process.lives.guard("worker-0").died();
+        let why = String::from_utf8_lossy(&told()).into_owned();
+        assert!(why.contains("worker-0"), "the reason for the drain: {why}");
     }
 }
