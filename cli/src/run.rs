@@ -367,7 +367,7 @@ fn is_refused(translation: &Translation) -> bool {
     listeners.all(|listener| matches!(listener.outcome, Outcome::Refused { .. }))
 }
 
-/// Passes a failure on. That the proxy drains is none: it ends with its last session, or by a signal.
+/// Passes every failure on, except that the proxy drains: it then ends with its last session, or by a signal.
 fn unless_draining<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(Error::Ended(_)) => Ok(()),

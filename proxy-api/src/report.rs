@@ -302,7 +302,7 @@ pub enum ListenerState {
     Bound,
     /// This revision does not run.
     Failed,
-    /// The listener is removed; its sessions still run.
+    /// The listener is closed, because it was removed or the proxy drains; its sessions still run.
     Draining,
     /// A state added by a newer proxy.
     #[serde(other)]

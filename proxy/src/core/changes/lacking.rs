@@ -43,7 +43,7 @@ pub struct Refused {
     sockets: BTreeSet<SocketKey>,
     /// Those of the apply before.
     before: BTreeSet<SocketKey>,
-    /// Most files that were free, with those that the apply has given back since.
+    /// Fewest files that were free at a refusal, with those that the apply has given back since.
     free: usize,
     /// Sockets that were refused so far; each counts once while it is lacking.
     total: u64,
