@@ -57,12 +57,17 @@ pub const fn most_sockets(key: SocketKey) -> usize {
 /// a failure whose message changes is a new one.
 #[must_use]
 pub fn refusal(limit: usize) -> String {
-    let most = limit.saturating_add(RESERVE);
-    // A lower limit leaves as little.
-    let most = if limit == 0 { format!("at most {most}") } else { most.to_string() };
+    if limit == 0 {
+        // A limit below the reserve counts as 0, too.
+        return format!(
+            "too many open files: the limit is at most {RESERVE}, and as many are reserved for health, control and \
+             lookups of names; raise the limit of open files (ulimit -n)"
+        );
+    }
     format!(
-        "too many open files: the limit is {most}, of which listeners leave {} to health, control and lookups of names, \
+        "too many open files: the limit is {}, of which listeners leave {} to health, control and lookups of names, \
          and {} to sessions; raise the limit of open files (ulimit -n), or remove listeners",
+        limit.saturating_add(RESERVE),
         RESERVE - FOR_LISTENERS,
         left_to_sessions(limit)
     )
@@ -135,7 +140,9 @@ mod tests {
         assert!(message.starts_with("too many open files: the limit is 128, of which"), "{message}");
         assert!(message.contains("leave 56 to health") && message.contains("8 to sessions"), "{message}");
         assert!(message.contains("ulimit -n"), "{message}");
-        assert!(refusal(0).contains("the limit is at most 64,"), "{}", refusal(0));
+        let none = refusal(0);
+        assert!(none.contains("the limit is at most 64, and as many are reserved"), "{none}");
+        assert!(!none.contains("remove listeners"), "it would not help: {none}");
     }
 
     #[test]
