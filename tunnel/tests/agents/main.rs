@@ -176,7 +176,7 @@ async fn a_target_outside_either_list_is_refused_with_the_remedy() {
 
         let outside = open(Protocol::Tcp, "10.0.0.1", 80);
         let refused = server.endpoint.open(UID, &outside).await.expect_err("refused").to_string();
-        assert!(refused.ends_with("do not list 10.0.0.1:80: add it"), "{refused}");
+        assert!(refused.ends_with("does not list 10.0.0.1:80: add it"), "{refused}");
         assert_eq!(target.live.get(), 0);
     })
     .await;
