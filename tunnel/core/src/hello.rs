@@ -200,7 +200,7 @@ pub enum Denial {
     Unknown = 7,
     /// The endpoint serves its maximum of instances.
     Full = 8,
-    /// The endpoint is about to stop.
+    /// The endpoint is shutting down.
     Draining = 9,
     /// Any other reason, including reasons of later versions.
     Other = 10,

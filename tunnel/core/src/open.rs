@@ -107,7 +107,7 @@ impl Open {
     }
 }
 
-/// Why a target is not connected.
+/// Why an end does not connect to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// A list at the far end does not allow the target.
@@ -120,13 +120,13 @@ pub enum Reason {
     TimedOut = 4,
     /// The far end takes no more streams.
     Full = 5,
-    /// The far end is about to stop.
+    /// The far end is shutting down.
     Draining = 6,
     /// Any other reason, including reasons of later versions.
     Other = 7,
 }
 
-/// The answer that a target was not connected.
+/// The answer that the far end did not connect to a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of failure.

@@ -75,7 +75,7 @@ pub enum Event<'a> {
         /// The bytes that the stream has carried. Absent for a flow, and for a stream whose session has ended.
         relayed: Option<Relayed>,
     },
-    /// A target was not connected.
+    /// The agent did not connect to a target.
     Refused {
         /// The request.
         open: &'a Open,

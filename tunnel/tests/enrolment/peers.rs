@@ -117,7 +117,7 @@ async fn an_agent_reaches_each_endpoint_that_is_named_through_the_address_that_i
         let mut stream = second.endpoint.open(identity(0).uid(), &open).await.expect("a stream");
         echo(&mut stream, b"handed over").await;
         echo(&mut first.stream(target).await, b"own").await;
-        // The endpoint is about to stop: its streams end first, and then the connection.
+        // The endpoint is shutting down: its streams end first, and then the connection.
         first.endpoint.set_peers(BTreeMap::new());
         second.endpoint.drain();
         echo(&mut stream, b"goes on").await;
