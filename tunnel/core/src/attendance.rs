@@ -92,7 +92,9 @@ impl Of {
     fn message(&self, instance: &Instance, is_connected: bool) -> String {
         let from = self.from;
         if !is_connected {
-            let why = self.why.as_deref().unwrap_or("its session has ended");
+            // A connection that was dropped has no reason of its own.
+            let end = if self.is_gone { "its session has ended" } else { "its connection has ended" };
+            let why = self.why.as_deref().unwrap_or(end);
             return format!("instance {instance}, which had connected from {from}, is lost: {why}");
         }
         match self.told {

@@ -67,6 +67,21 @@ fn an_agent_that_connects_and_one_that_is_lost_have_a_line_each() {
 }
 
 #[test]
+fn a_loss_without_a_known_reason_says_whether_the_connection_or_the_session_has_ended() {
+    let (mut scene, pi4, nas) = (Scene::default(), key("u", "pi4"), key("u", "nas"));
+    scene.admit(&pi4, 1, 0);
+    scene.admit(&nas, 1, 0);
+    assert_eq!(scene.lines(0).len(), 2);
+    scene.sessions.get_mut(&pi4).expect("a session").1 = false;
+    scene.sessions.remove(&nas);
+    let lost = |name: &str, what: &str| {
+        format!("instance {name}, which had connected from 192.0.2.7:1, is lost: its {what} has ended")
+    };
+    assert_eq!(scene.messages(1), [lost("nas", "session")]);
+    assert_eq!(scene.messages(4), [lost("pi4", "connection")]);
+}
+
+#[test]
 fn a_connection_that_is_replaced_in_time_has_no_line_and_another_session_has_one() {
     let (mut scene, pi4) = (Scene::default(), key("u", "pi4"));
     scene.admit(&pi4, 1, 0);
