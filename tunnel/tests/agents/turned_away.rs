@@ -34,8 +34,8 @@ async fn pauses(addresses: Vec<Address>, attempts: usize) -> Vec<Duration> {
             all.borrow_mut().push(*pause);
         }
     });
-    let [first, ..] = addresses.as_slice() else { panic!("no address") };
-    let settings = Settings { addresses: addresses.clone(), ..settings(first.clone(), None, "pi4", &["127.0.0.1:1"]) };
+    let first = addresses.first().expect("an address").clone();
+    let settings = Settings { addresses, ..settings(first, None, "pi4", &["127.0.0.1:1"]) };
     let (_stop, stopped) = watch::channel(false);
     let agent = spawn_local(run_observed(settings, ServerFirst, Boot([1; 16]), stopped, observer));
     until(|| told.borrow().len() >= attempts).await;
