@@ -328,7 +328,7 @@ impl Log {
         let place = self.place.words_of(Some(server));
         let message = format!(
             "{place} has failed for a minute, so later messages are sent first: as far as the proxy knows, it keeps {}, \
-             and {} had not reached it and are lost; to send what it keeps, configure this stream for the listener \
+             with a loss of {} that had not reached it; to send what it keeps, configure this stream for the listener \
              again once its server works",
             proxy_api::count(*messages, "message"),
             proxy_api::count(*unpublished, "message"),
