@@ -197,7 +197,7 @@ pub struct Lag {
     /// Messages that were dropped or lost, by reason: at most [`crate::MAX_REASONS`], and no reason without a message.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::reasons")]
     pub dropped_by_reason: BTreeMap<String, u64>,
-    /// Messages that became dead letters, as the sink refuses them.
+    /// Messages that became dead letters, as they cannot be delivered.
     #[serde(default)]
     pub dead_lettered: u64,
     /// Number of lanes that send.

@@ -54,7 +54,7 @@ pub struct Figures {
     /// Messages that were dropped or lost, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped_by_reason: BTreeMap<String, u64>,
-    /// Dead letters: messages that were set aside, as the sink refuses them.
+    /// Dead letters: messages that were put aside, as they cannot be delivered.
     pub dead_lettered: u64,
     /// Number of lanes that send.
     pub lanes: u64,

@@ -39,7 +39,7 @@ const COUNTERS: [Row; 10] = [
     }),
     (
         "portlane_durable_dead_lettered",
-        "Messages that were put aside as dead letters because the sink refuses them.",
+        "Messages that were put aside as dead letters because they cannot be delivered.",
         |seen| seen.dead_lettered,
     ),
     ("portlane_durable_truncated", "Messages that were truncated because they were too long.", |seen| seen.truncated),
