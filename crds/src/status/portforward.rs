@@ -80,8 +80,8 @@ pub struct ListenerStatus {
     /// Delivery state of a durable listener, the worst of its proxies. Flowing: messages are delivered as they arrive.
     /// Behind: the sink takes messages, but the oldest waiting message is older than 10 s. Stalled: messages wait, and
     /// the sink has taken none for 30 s. Full: within the last 30 s a message was dropped or refused because the log
-    /// had no space. StoreFailed: the disk or the NATS server fails. The condition MessagesKept says which failures the
-    /// messages survive. Absent: not durable, or no proxy has reported.
+    /// had no space. StoreFailed: the disk is full, or the disk or the NATS server fails. The condition MessagesKept says
+    /// which failures the messages survive. Absent: not durable, or no proxy has reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }

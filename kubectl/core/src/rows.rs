@@ -147,7 +147,7 @@ pub(crate) const fn store_failed(is_in_stream: bool) -> &'static str {
         "the NATS server fails or refuses its clients, so that messages are not safe: restore the server, or correct its \
          credentials"
     } else {
-        "the disk fails, so that messages are not safe: free space on it or replace it"
+        "the disk fails or is full, so that messages are not safe: free space on it or replace it"
     }
 }
 

@@ -24,7 +24,7 @@ const GAUGES: [Row; 5] = [
     ("portlane_durable_log_limit_bytes", "Maximum size of the log, in bytes.", |seen| seen.limit_bytes),
     (
         "portlane_durable_store_failed",
-        "1 while the disk or the NATS server fails, so that messages are not safe.",
+        "1 while the disk is full, or the disk or the NATS server fails, so that messages are not safe.",
         |seen| u64::from(seen.store_fails),
     ),
 ];

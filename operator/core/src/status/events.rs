@@ -291,7 +291,7 @@ const fn store_failed(is_in_stream: bool) -> &'static str {
         "the NATS server fails or refuses the proxies, so that messages are not safe: restore the server, or correct its \
          credentials"
     } else {
-        "the disk fails, so that messages are not safe: free space on it or replace it"
+        "the disk fails or is full, so that messages are not safe: free space on it or replace it"
     }
 }
 
