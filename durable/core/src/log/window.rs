@@ -52,7 +52,7 @@ impl Window {
     ) -> Result<(), FileError> {
         let most = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
         self.start = offset;
-        self.bytes.clear();
+        // Bytes of the last fill are not zeroed, as they are read over.
         self.bytes.resize(count.min(most), 0);
         let mut filled = 0;
         while let Some(rest) = self.bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -168,6 +168,15 @@ mod tests {
         file.at_once = 40_000;
         assert!(is_read(&mut window, &mut file, 1, 1000, 65_536));
         assert_eq!(file.reads, [(1000, 65_536), (41_000, 25_536)]);
+    }
+
+    #[test]
+    fn a_read_that_is_cut_short_shows_nothing_of_the_one_before() {
+        let (mut window, mut file) = (Window::default(), file(200));
+        assert!(is_read(&mut window, &mut file, 1, 0, 200));
+        file.bytes.truncate(5);
+        let got = window.get(&mut file, (2, "f"), 0, 20, 200).expect("the disk is well").to_vec();
+        assert_eq!(got, file.bytes);
     }
 
     #[test]
