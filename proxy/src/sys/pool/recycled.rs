@@ -17,7 +17,10 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     ptr::{NonNull, null_mut},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use super::lock;
@@ -51,11 +54,16 @@ const KEPT_BYTES: usize = 256 << 10;
 const MOST_BLOCKS: usize = 64;
 /// and room for this many in any case.
 const LEAST_BLOCKS: usize = 4;
+/// Most bytes beyond these bounds, over all classes. A class that is full borrows some of them.
+const SHARED_BYTES: usize = 2 << 20;
+/// Bytes that a class borrows at a time: no fewer than the largest block has.
+const LOAN: usize = 128 << 10;
 
 /// Lists of free blocks, one for each class.
 #[derive(Debug)]
 pub(super) struct Recycled {
     lists: [Line; CLASSES],
+    lent: Lent,
 }
 
 /// The lock of a class, in cache lines of its own: threads take blocks of several classes.
@@ -63,12 +71,19 @@ pub(super) struct Recycled {
 #[repr(align(128))]
 struct Line(Mutex<List>);
 
+/// The bytes that classes have borrowed, in cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Lent(AtomicUsize);
+
 /// Free blocks of one class.
 #[derive(Debug)]
 struct List {
     first: *mut Free,
     /// Bytes of all blocks in the list.
     bytes: usize,
+    /// Bytes that the list may have beyond the bound of its class.
+    borrowed: usize,
 }
 
 // SAFETY: the blocks that a list points to are touched by its owner only, wherever it runs.
@@ -88,16 +103,21 @@ pub(super) struct Class<'a> {
     /// The layout of all blocks of the class.
     layout: Layout,
     list: &'a Mutex<List>,
+    lent: &'a AtomicUsize,
 }
 
 const _: () = assert!(align_of::<Free>() <= ALIGN && size_of::<Free>() <= LEAST, "a free block has room for its head");
 const _: () = assert!(size_of::<Line>() == 128, "no two locks are in one line");
+const _: () = assert!(LOAN >= MOST, "a loan has room for a block of any class");
 const _: () = assert!(UNITS[CLASSES - 1] * UNIT - MARK == MOST && MOST >= 64 << 10, "the last class is the largest");
 
 impl Recycled {
     /// Keeps nothing yet.
     pub(super) const fn new() -> Self {
-        Self { lists: [const { Line(Mutex::new(List { first: null_mut(), bytes: 0 })) }; CLASSES] }
+        Self {
+            lists: [const { Line(Mutex::new(List { first: null_mut(), bytes: 0, borrowed: 0 })) }; CLASSES],
+            lent: Lent(AtomicUsize::new(0)),
+        }
     }
 
     /// The class of blocks with this layout, if there is one.
@@ -111,7 +131,8 @@ impl Recycled {
         let above = STEPS * (FIRST.leading_zeros() - units.leading_zeros()) as usize;
         let smaller = UNITS.get(above..)?.iter().take(STEPS).filter(|size| **size < units).count();
         let (size, list) = (UNITS.get(above + smaller)?, self.lists.get(above + smaller)?);
-        Some(Class { asked, layout: Layout::from_size_align(size * UNIT - MARK, ALIGN).ok()?, list: &list.0 })
+        let layout = Layout::from_size_align(size * UNIT - MARK, ALIGN).ok()?;
+        Some(Class { asked, layout, list: &list.0, lent: &self.lent.0 })
     }
 }
 
@@ -163,6 +184,11 @@ impl Class<'_> {
         // SAFETY: a block in the list begins with a `Free`, by the invariant, and the lock is held.
         list.first = unsafe { block.as_ref() }.next;
         list.bytes -= self.layout.size();
+        // Blocks that come and go near the bound must not write the count that all classes share.
+        if list.borrowed > 0 && list.bytes <= bound(self.layout.size()) / 2 {
+            self.lent.fetch_sub(list.borrowed, Relaxed);
+            list.borrowed = 0;
+        }
         Some(block.cast())
     }
 
@@ -173,7 +199,7 @@ impl Class<'_> {
     unsafe fn keep(self, block: *mut Free) -> bool {
         let size = self.layout.size();
         let mut list = lock(self.list);
-        let has_room = list.bytes + size <= bound(size);
+        let has_room = list.bytes + size <= bound(size) + list.borrowed || list.borrow_from(self.lent);
         if has_room {
             // SAFETY: the block is nobody's, as large as a `Free` and aligned, and the lock is held.
             unsafe { block.write(Free { next: list.first }) };
@@ -184,7 +210,19 @@ impl Class<'_> {
     }
 }
 
-/// Most bytes that a class with blocks of this size keeps.
+impl List {
+    /// Borrows room for more blocks, if the other classes have left some.
+    fn borrow_from(&mut self, lent: &AtomicUsize) -> bool {
+        let with_loan = |lent: usize| Some(lent + LOAN).filter(|lent| *lent <= SHARED_BYTES);
+        let is_lent = lent.fetch_update(Relaxed, Relaxed, with_loan).is_ok();
+        if is_lent {
+            self.borrowed += LOAN;
+        }
+        is_lent
+    }
+}
+
+/// Most bytes that a class with blocks of this size keeps without borrowing.
 fn bound(size: usize) -> usize {
     KEPT_BYTES.min(MOST_BLOCKS * size).max(LEAST_BLOCKS * size)
 }
