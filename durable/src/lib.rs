@@ -19,8 +19,8 @@ pub use self::lanes::Lanes;
 pub use self::letters::Letters;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 pub use self::store::{
-    Drops, Fate, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
-    StoreEvents, StoreSettings,
+    Drops, Fate, Figures, GATHER, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError,
+    StoreEvent, StoreEvents, StoreSettings,
 };
 #[cfg(feature = "jetstream")]
 pub use self::store::{JetStreamCredentials, JetStreamSettings};

@@ -8,7 +8,7 @@ use std::{io, thread};
 
 use durable_core::intake::Limits;
 pub use durable_core::keeper::{Drops, Figures, Incoming, Kept, ReadBound, ReadMessages, StoreEvent, StoreEvents};
-use durable_core::{Error, Files, MAX_SOURCE_BYTES, Settings};
+use durable_core::{Error, Files, MAX_SOURCE_BYTES};
 use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 use tokio::time::timeout;
@@ -18,6 +18,8 @@ mod error;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod keeper;
+mod pause;
+mod settings;
 mod turn;
 
 use self::command::{Append, Call, Command, Commands};
@@ -25,27 +27,12 @@ pub use self::error::StoreError;
 #[cfg(feature = "jetstream")]
 pub use self::jetstream::{JetStreamCredentials, JetStreamSettings};
 use self::keeper::Keeper;
+use self::pause::Pause;
+pub use self::settings::{GATHER, QUEUE_BYTES, StoreSettings};
 use self::turn::Turn;
 
-/// Bytes of messages that wait for the log of a listener.
-pub const QUEUE_BYTES: u32 = 1 << 20;
 /// Calls that wait for an answer, beside appended messages.
 const CALLS: usize = 16;
-
-/// The settings of a store on disk.
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    /// The prefix of the file names.
-    pub prefix: String,
-    /// The bounds of the log.
-    pub log: Settings,
-    /// Whether messages that the log or the disk has no room for wait until there is some, rather than being dropped.
-    pub blocks: bool,
-    /// The most bytes of dead letters; 0: none are kept.
-    pub dead_bytes: u64,
-    /// The most bytes of messages that wait for the log.
-    pub queue_bytes: u32,
-}
 
 /// Whether appended messages are synced.
 #[derive(Debug)]
@@ -115,9 +102,10 @@ impl Store {
             max_message_bytes: settings.log.max_message_bytes,
             batch_bytes: settings.log.segment_bytes() / 2,
         };
-        let (keeper, seen) = Keeper::open(Box::new(files), settings, receiver)?;
+        let pause = Pause::default();
+        let (keeper, seen) = Keeper::open(Box::new(files), settings, (receiver, pause.clone()))?;
         start(move || keeper.run())?;
-        Ok(Self::new(Commands::Disk(commands), seen, &bounds))
+        Ok(Self::new(Commands::Disk(commands, pause), seen, &bounds))
     }
 
     /// Opens a stream of a NATS server, which is created if it is not there, and starts the thread. Processes that open
@@ -153,8 +141,8 @@ impl Store {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Appends messages, all or none, once there is room for them in the queue. They are synced with others when the
-    /// log's bounds say so. A call that is given up before it returns appends nothing.
+    /// Appends messages, all or none, once there is room for them in the queue. They are written and synced with others
+    /// when the settings say so. A call that is given up before it returns appends nothing.
     pub async fn append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
         self.append_with(messages, false, None).await
     }
@@ -172,7 +160,9 @@ impl Store {
         memory: Option<Partial>,
     ) -> Result<Receipt, StoreError> {
         self.check(&messages)?;
-        let room = self.shared.room.clone().acquire_many_owned(self.permits(&messages));
+        let permits = self.permits(&messages);
+        self.hurry_unless_room(permits as usize);
+        let room = self.shared.room.clone().acquire_many_owned(permits);
         let room = room.await.map_err(|_| StoreError::Stopped)?;
         self.enqueue(messages, sync, room, memory)
     }
@@ -201,6 +191,7 @@ impl Store {
             Ok(room) => self.enqueue(messages, false, room, memory),
             Err(TryAcquireError::Closed) => Err(StoreError::Stopped),
             Err(TryAcquireError::NoPermits) => {
+                self.hurry();
                 self.shared.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
                 Err(StoreError::QueueFull)
             }
@@ -215,6 +206,7 @@ impl Store {
     /// Waits until the queue has room for this many bytes of messages, or is empty: then the log has all that came
     /// before. The caller holds the room, as free room would go to others who wait.
     pub(crate) async fn until_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.hurry_unless_room(bytes);
         let bytes = u32::try_from(bytes.min(self.shared.queue_bytes)).unwrap_or(u32::MAX);
         self.shared.room.clone().acquire_many_owned(bytes).await.map_err(|_| StoreError::Stopped)
     }
@@ -338,7 +330,7 @@ impl Store {
     pub fn disk_bytes(&self) -> u64 {
         let Figures { bytes, dead_bytes, .. } = self.figures();
         match self.shared.commands {
-            Commands::Disk(_) => bytes.saturating_add(dead_bytes),
+            Commands::Disk(..) => bytes.saturating_add(dead_bytes),
             #[cfg(feature = "jetstream")]
             Commands::Stream(_) => 0,
         }
@@ -353,6 +345,7 @@ impl Store {
         let place = self.shared.calls.clone().acquire_owned().await.map_err(|_| StoreError::Stopped)?;
         let (reply, answer) = oneshot::channel();
         self.send(Command::Call { call: call(reply), _place: place })?;
+        self.hurry();
         answer.await.map_err(|_| StoreError::Stopped)
     }
 
@@ -385,6 +378,9 @@ impl Store {
         let (reply, receipt) = oneshot::channel();
         let bytes = messages.iter().map(Incoming::cost).sum::<usize>() as u64;
         self.send(Command::Append(Append { messages, bytes, sync, reply, room, memory }))?;
+        if sync || self.has_gathered() {
+            self.hurry();
+        }
         Ok(Receipt(receipt))
     }
 

@@ -4,7 +4,8 @@
 //! A [`Keeper`] has a log, its dead letters and the messages that wait for them. Its shell has a thread, the queue to
 //! it, and those who wait for answers. The shell hands over up to [`TURN`] commands, and takes a turn:
 //! [`Keeper::write`] and then [`Keeper::tend`], with [`Keeper::answers`] after each, as a sync takes long. The next
-//! turn is due at [`Keeper::due`], or when there are commands.
+//! turn is due at [`Keeper::due`], or when there are commands. Until [`Keeper::pauses_until`], only a command that
+//! somebody waits for, or a queue that fills, needs one.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -62,6 +63,9 @@ pub struct KeeperSettings {
     pub blocks: bool,
     /// The most bytes of dead letters; 0: none are kept.
     pub dead_bytes: u64,
+    /// How long after the beginning of a turn that wrote messages others gather for the next one, unless somebody waits
+    /// for them.
+    pub gather: Duration,
 }
 
 /// A command to append messages with one write. Commands are executed in order.
@@ -120,6 +124,8 @@ pub struct Keeper<M, R> {
     sync: bool,
     /// The time before which no append is tried.
     retry_at: Option<Duration>,
+    /// The beginning of the last turn that had messages to write.
+    wrote_at: Option<Duration>,
     /// The time at which the cursor is saved.
     commit_at: Option<Duration>,
     ticked: Option<Duration>,
@@ -151,6 +157,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             waiting: VecDeque::new(),
             sync: false,
             retry_at: None,
+            wrote_at: None,
             commit_at: None,
             ticked: None,
             oldest: None,
@@ -168,6 +175,13 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         [self.log.sync_at(), self.commit_at, self.retry_at, tick].into_iter().flatten().min()
     }
 
+    /// Until when messages gather, on the steady clock. A turn for a few of them costs almost as much as one for many.
+    /// `None`: no messages were written yet.
+    pub fn pauses_until(&self) -> Option<Duration> {
+        let gathered = self.wrote_at?.saturating_add(self.settings.gather);
+        Some(self.due().map_or(gathered, |due| due.min(gathered)))
+    }
+
     /// Takes messages, which wait for the next turn.
     pub fn append(&mut self, append: Append<M, R>) {
         self.waiting.push_back(append);
@@ -180,6 +194,9 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             self.commit(world);
         }
         if self.retry_at.is_none_or(|at| at <= now) {
+            if !self.waiting.is_empty() {
+                self.wrote_at = Some(now);
+            }
             self.append_waiting(world);
         }
     }

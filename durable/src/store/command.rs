@@ -5,13 +5,14 @@ use std::sync::mpsc;
 use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::pause::Pause;
 use super::{Fate, Incoming, ReadBound, ReadMessages, StoreError};
 
 /// The channel to the thread. The handle bounds the commands in it.
 #[derive(Debug)]
 pub(super) enum Commands {
-    /// To a thread whose log is on disk.
-    Disk(mpsc::Sender<Command>),
+    /// To a thread whose log is on disk, and its pause.
+    Disk(mpsc::Sender<Command>, Pause),
     /// To a thread whose log is a stream of a server.
     #[cfg(feature = "jetstream")]
     Stream(tokio::sync::mpsc::UnboundedSender<Command>),
@@ -20,9 +21,18 @@ pub(super) enum Commands {
 impl Commands {
     pub(super) fn send(&self, command: Command) -> Result<(), StoreError> {
         match self {
-            Self::Disk(thread) => thread.send(command).map_err(|_| StoreError::Stopped),
+            Self::Disk(thread, _) => thread.send(command).map_err(|_| StoreError::Stopped),
             #[cfg(feature = "jetstream")]
             Self::Stream(thread) => thread.send(command).map_err(|_| StoreError::Stopped),
+        }
+    }
+
+    /// Ends the pause of the thread, if it takes pauses.
+    pub(super) fn end_pause(&self) {
+        match self {
+            Self::Disk(_, pause) => pause.end(),
+            #[cfg(feature = "jetstream")]
+            Self::Stream(_) => {}
         }
     }
 }

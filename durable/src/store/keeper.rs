@@ -11,6 +11,7 @@ use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::command::{Append, Call, Command};
+use super::pause::Pause;
 use super::{Fate, Figures, Incoming, Seen, StoreError, StoreSettings, Turn};
 use crate::clock::unix_millis;
 
@@ -53,6 +54,7 @@ pub(super) struct Keeper {
     disk: Disk,
     core: keeper::Keeper<Waiting, Reply>,
     commands: Receiver<Command>,
+    pause: Pause,
     /// Callers that wait until the sink has acknowledged all messages.
     drains: Vec<oneshot::Sender<()>>,
     /// Whether a caller has waited for that, so that the log stays unused for a while.
@@ -67,16 +69,16 @@ impl Keeper {
     pub(super) fn open(
         files: Box<dyn Files + Send>,
         settings: StoreSettings,
-        commands: Receiver<Command>,
+        (commands, pause): (Receiver<Command>, Pause),
     ) -> Result<(Self, Seen), StoreError> {
         let mut disk = Disk { files, started: Instant::now() };
-        let StoreSettings { prefix, log, blocks, dead_bytes, .. } = settings;
-        let core = keeper::Keeper::open(&mut disk, KeeperSettings { prefix, log, blocks, dead_bytes })?;
+        let StoreSettings { prefix, log, blocks, dead_bytes, gather, .. } = settings;
+        let core = keeper::Keeper::open(&mut disk, KeeperSettings { prefix, log, blocks, dead_bytes, gather })?;
         let (next, receiver) = watch::channel(core.next());
         let published = Arc::new(Mutex::new(Figures::default()));
         let (turn, drains, is_left) = (Turn::default(), Vec::new(), false);
         let seen = (receiver, published.clone(), turn.clone());
-        let mut keeper = Self { disk, core, commands, drains, is_left, published, turn, next };
+        let mut keeper = Self { disk, core, commands, pause, drains, is_left, published, turn, next };
         keeper.publish();
         Ok((keeper, seen))
     }
@@ -85,10 +87,12 @@ impl Keeper {
     pub(super) fn run(mut self) {
         let closed = loop {
             self.turn.end();
+            self.gather();
             let received = self.receive();
             self.turn.begin();
             match received {
                 Ok(command) => {
+                    self.pause.begin_turn();
                     if let Some(closed) = self.take_all(command) {
                         break Some(closed);
                     }
@@ -108,6 +112,13 @@ impl Keeper {
         if let Some(closed) = closed {
             // The caller may have gone.
             let _ = closed.send(());
+        }
+    }
+
+    /// Lets messages gather for a while.
+    fn gather(&self) {
+        if let Some(until) = self.core.pauses_until() {
+            self.pause.take(until.saturating_sub(self.disk.now().steady));
         }
     }
 

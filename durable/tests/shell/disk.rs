@@ -13,6 +13,8 @@ struct State {
     failing_syncs: u32,
     reads_fail: bool,
     is_held: bool,
+    /// How often something was appended to a file.
+    writes: u32,
 }
 
 /// The folder; its clones are the same one.
@@ -43,6 +45,11 @@ impl Disk {
         self.state.1.notify_all();
     }
 
+    /// How often something was appended to a file.
+    pub(crate) fn writes(&self) -> u32 {
+        self.state().writes
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,6 +66,7 @@ impl Files for Disk {
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let held = self.state.1.wait_while(self.state(), |state| state.is_held);
         let mut state = held.unwrap_or_else(PoisonError::into_inner);
+        state.writes += 1;
         let count = state.space.map_or(bytes.len(), |space| space.min(bytes.len()));
         state.space = state.space.map(|space| space - count);
         let file = state.files.get_mut(name).ok_or(FileError::Missing)?;

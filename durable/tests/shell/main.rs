@@ -6,6 +6,7 @@ mod disk;
 mod drain;
 mod failures;
 mod folder;
+mod gathering;
 mod kills;
 #[cfg(target_os = "linux")]
 mod lanes;

@@ -9,7 +9,7 @@ use durable::{Figures, Folder, Incoming, QUEUE_BYTES, ReadBound, Store, StoreSet
 use durable_core::{Settings, WhenFull};
 use tokio::time::timeout;
 
-/// A sync is due after an hour, so that only those happen that are asked for.
+/// A sync is due after an hour, so that only those happen that are asked for. No message waits for others.
 pub(crate) fn settings() -> StoreSettings {
     StoreSettings {
         prefix: "syslog-".to_owned(),
@@ -24,6 +24,7 @@ pub(crate) fn settings() -> StoreSettings {
         blocks: false,
         dead_bytes: 1 << 16,
         queue_bytes: QUEUE_BYTES,
+        gather: Duration::ZERO,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use durable::{
-    Format, HttpSettings, QUEUE_BYTES, Sink, StoreSettings,
+    Format, GATHER, HttpSettings, QUEUE_BYTES, Sink, StoreSettings,
     intake::{Framing, Limits, Oversize, Protocol, TcpSettings},
 };
 use durable_core::{
@@ -81,6 +81,7 @@ pub(super) fn disk(durable: &Durable, max_bytes: u64) -> StoreSettings {
         blocks: durable.when_full == api::WhenFull::Block,
         dead_bytes: durable.dead_letter_bytes.unwrap_or(0),
         queue_bytes: QUEUE_BYTES,
+        gather: GATHER,
     }
 }
 

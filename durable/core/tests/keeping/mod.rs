@@ -16,7 +16,13 @@ pub(crate) const ALL: ReadBound = ReadBound { messages: 1000, bytes: 1 << 20 };
 
 /// Eight segments of 512 bytes, each with ten messages.
 pub(crate) fn settings() -> KeeperSettings {
-    KeeperSettings { prefix: "log-".to_owned(), log: disk::settings(), blocks: false, dead_bytes: 8192 }
+    KeeperSettings {
+        prefix: "log-".to_owned(),
+        log: disk::settings(),
+        blocks: false,
+        dead_bytes: 8192,
+        gather: Duration::from_millis(20),
+    }
 }
 
 /// The message with this id, of 45 bytes on disk.
@@ -111,6 +117,11 @@ impl Keeping {
     /// Milliseconds until the next turn is due.
     pub(crate) fn due(&self) -> Option<u128> {
         self.keeper.due().map(|at| at.saturating_sub(self.world.now().steady).as_millis())
+    }
+
+    /// Milliseconds for which messages gather.
+    pub(crate) fn pause(&self) -> Option<u128> {
+        self.keeper.pauses_until().map(|until| until.saturating_sub(self.world.now().steady).as_millis())
     }
 
     pub(crate) fn acknowledge(&mut self, next: u64) {
