@@ -48,7 +48,12 @@ impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
     /// Reads at most `room` messages. Call [`Work::settle`] after it, too: messages that are missing are lost, and get
     /// no verdict.
     pub(super) async fn read(&mut self, room: usize) -> Result<Vec<Outgoing>, StoreError> {
-        let read = self.store.read(self.passage.next(), ReadBound { messages: room, bytes: READ }).await?;
+        self.read_block(room, READ).await
+    }
+
+    /// Like [`Work::read`], for a sink that takes this many bytes at once.
+    pub(super) async fn read_block(&mut self, room: usize, bytes: usize) -> Result<Vec<Outgoing>, StoreError> {
+        let read = self.store.read(self.passage.next(), ReadBound { messages: room, bytes }).await?;
         self.passage.read(read.messages.iter().map(|kept| kept.number), read.next);
         let mut messages = Vec::with_capacity(read.messages.len());
         for kept in read.messages {
