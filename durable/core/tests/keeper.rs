@@ -107,34 +107,6 @@ fn what_nobody_waits_for_is_synced_when_it_is_due_and_not_before() {
 }
 
 #[test]
-fn messages_gather_for_a_while_after_the_beginning_of_a_turn_that_wrote_some() {
-    let mut keeping = Keeping::new(settings());
-    assert_eq!(keeping.pause(), None);
-    keeping.append(0, false);
-    keeping.turn();
-    assert_eq!(keeping.pause(), Some(20));
-    keeping.wait(15);
-    keeping.turn();
-    assert_eq!(keeping.pause(), Some(5), "a turn that writes nothing begins no pause");
-    keeping.append(1, false);
-    keeping.turn();
-    assert_eq!(keeping.pause(), Some(20));
-    keeping.wait(20);
-    keeping.world.disk.takes = Duration::from_millis(5);
-    keeping.append(2, true);
-    keeping.turn();
-    assert_eq!(keeping.pause(), Some(5), "a write and the syncs of a file and its name took the rest");
-}
-
-#[test]
-fn messages_gather_no_longer_than_until_something_is_due() {
-    let mut keeping = Keeping::new(KeeperSettings { gather: Duration::from_secs(3600), ..settings() });
-    keeping.append(0, false);
-    keeping.turn();
-    assert_eq!((keeping.pause(), keeping.due()), (Some(500), Some(500)), "a sync");
-}
-
-#[test]
 fn a_sender_that_waits_has_the_messages_before_its_own_synced_with_them() {
     let mut keeping = Keeping::new(settings());
     keeping.append(0, false);
