@@ -1,7 +1,7 @@
 //! The folder of a log on the file system.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,14 @@ mod view;
 
 /// The most files that stay open between two calls: those that are written, and one for each reader.
 const OPEN: usize = 8;
+/// Bytes of a file after which the system begins to write them.
+const WRITE_BACK_BYTES: u64 = 256 * 1024;
+/// Bytes of the system's smallest page.
+const PAGE: u64 = 4096;
+
+/// Has the system begin to write the first bytes of a file to the disk, as many as the number says, without waiting for
+/// them. After an error bytes may be lost, as after that of a sync.
+pub type WriteBack = fn(&File, u64) -> io::Result<()>;
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +63,7 @@ pub struct Folder {
     /// Open files, in order of their last use.
     open: Vec<Open>,
     lock: Arc<Lock>,
+    write_back: Option<WriteBack>,
 }
 
 /// An open file.
@@ -64,6 +73,27 @@ struct Open {
     file: File,
     /// Whether bytes were written that no sync was called for.
     is_unsynced: bool,
+    /// Bytes since the system began to write, or a sync.
+    unwritten: u64,
+    /// Why the system could not write bytes that no sync was called for.
+    failed: Option<FileError>,
+}
+
+impl Open {
+    /// Has the system begin to write the file. Returns whether the system can.
+    fn begin_write_back(&mut self, begin: WriteBack) -> bool {
+        self.unwritten = 0;
+        // The last page gets more bytes, and would be written twice.
+        let result = self.file.stream_position().and_then(|end| begin(&self.file, end - end % PAGE));
+        match result {
+            Ok(()) => true,
+            Err(error) if is_missing_call(&error) => false,
+            Err(error) => {
+                self.failed.get_or_insert_with(|| file_error(error));
+                true
+            }
+        }
+    }
 }
 
 impl Folder {
@@ -73,13 +103,19 @@ impl Folder {
         let directory = open_directory(path)?;
         let home = Home::of(&directory, path).map_err(failed("open", path))?;
         let lock = Lock::take(&directory, path)?;
-        Ok(Self { directory, home: Arc::new(home), open: Vec::new(), lock: Arc::new(lock) })
+        Ok(Self { directory, home: Arc::new(home), open: Vec::new(), lock: Arc::new(lock), write_back: None })
+    }
+
+    /// Has the system write the bytes of a file while more are appended, so that a sync waits for fewer.
+    #[must_use]
+    pub fn writing_back(self, begin: WriteBack) -> Self {
+        Self { write_back: Some(begin), ..self }
     }
 
     /// The same folder for another log of this process. Others may have it once all of them are dropped.
     pub fn again(&self) -> io::Result<Self> {
         let (directory, home, lock) = (self.directory.try_clone()?, self.home.clone(), self.lock.clone());
-        Ok(Self { directory, home, open: Vec::new(), lock })
+        Ok(Self { directory, home, open: Vec::new(), lock, write_back: self.write_back })
     }
 
     /// A handle that tells whether the folder was removed or moved, also once this one is in other hands.
@@ -111,7 +147,7 @@ impl Folder {
             let at = self.open.iter().position(|open| !open.is_unsynced).unwrap_or(0);
             self.open.remove(at);
         }
-        self.open.push(Open { name: name.to_owned(), file, is_unsynced: false });
+        self.open.push(Open { name: name.to_owned(), file, is_unsynced: false, unwritten: 0, failed: None });
     }
 
     /// Closes a file, whose name will not be its own.
@@ -129,9 +165,18 @@ impl Files for Folder {
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let write_back = self.write_back;
         let open = self.file(name)?;
         open.is_unsynced = true;
-        open.file.write_all(bytes).map_err(file_error)
+        open.file.write_all(bytes).map_err(file_error)?;
+        open.unwritten += bytes.len() as u64;
+        if open.unwritten >= WRITE_BACK_BYTES
+            && let Some(begin) = write_back
+            && !open.begin_write_back(begin)
+        {
+            self.write_back = None;
+        }
+        Ok(())
     }
 
     fn read_at(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, FileError> {
@@ -140,9 +185,13 @@ impl Files for Folder {
 
     fn sync(&mut self, name: &str) -> Result<(), FileError> {
         let open = self.file(name)?;
-        open.is_unsynced = false;
+        (open.is_unsynced, open.unwritten) = (false, 0);
+        let failed = open.failed.take();
         // The length is synced with the bytes; times are not.
         open.file.sync_data().map_err(file_error)?;
+        if let Some(why) = failed {
+            return Err(why);
+        }
         let links = fstat(&open.file).map_err(file_error)?.st_nlink;
         // A file without a name is gone with this process, and one in a folder that was moved is not found by the next.
         if links == 0 || self.home.is_left() { Err(FileError::Missing) } else { Ok(()) }
@@ -218,6 +267,12 @@ fn make(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     File::open(above)?.sync_all()
+}
+
+/// Whether a system, its file system or a rule of its administrator has no such call.
+fn is_missing_call(error: &io::Error) -> bool {
+    use ErrorKind::{InvalidInput, NotSeekable, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | NotSeekable | PermissionDenied | Unsupported)
 }
 
 fn file_error(error: impl Into<io::Error>) -> FileError {

@@ -14,7 +14,7 @@ mod store;
 
 pub use durable_core::send::Format;
 
-pub use self::folder::{Folder, FolderError, FolderView, Presence};
+pub use self::folder::{Folder, FolderError, FolderView, Presence, WriteBack};
 pub use self::lanes::Lanes;
 pub use self::letters::Letters;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};

@@ -6,8 +6,11 @@ mod pool;
 #[cfg(target_os = "linux")]
 mod receive;
 mod socket;
+#[cfg(target_os = "linux")]
+mod write_back;
 
 use std::{
+    fs::File,
     io::{self, IoSliceMut},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
@@ -167,6 +170,14 @@ pub fn allow_fragments(socket: &impl AsFd) {
     imp::allow_fragments(socket);
 }
 
+/// Has the system begin to write the first `count` bytes of a file to its disk, without waiting for them.
+///
+/// # Errors
+/// As `sync_file_range(2)`: bytes may be lost, as after a failed sync. `Unsupported` on systems other than Linux.
+pub fn begin_write_back(file: &File, count: u64) -> io::Result<()> {
+    imp::begin_write_back(file, count)
+}
+
 pub use imp::{Pipe, splice_in, splice_out};
 
 #[cfg(target_os = "linux")]
@@ -187,6 +198,7 @@ mod imp {
 
     use super::receive::CONTROL_HEADER;
     pub(super) use super::receive::receive;
+    pub(super) use super::write_back::begin_write_back;
 
     /// Option of `linux/socket.h` that reads the memory counters of a socket, which libc lacks on some targets.
     const SO_MEMINFO: libc::c_int = 55;

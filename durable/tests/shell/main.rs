@@ -24,3 +24,4 @@ mod to_tcp;
 mod to_udp;
 mod udp;
 mod world;
+mod write_back;

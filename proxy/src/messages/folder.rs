@@ -17,7 +17,10 @@ use super::{
     machine,
     settings::{least_bytes, of_former, of_lane},
 };
-use crate::core::durable::log_files::{PREFIX, repairs};
+use crate::{
+    core::durable::log_files::{PREFIX, repairs},
+    sys,
+};
 
 /// Opens the logs of a listener that has `wanted` lanes, which share the bounds of `whole`. While the logs of another
 /// number of lanes leave no room to others beside them, these stay. This blocks while the last part of each log is
@@ -93,10 +96,11 @@ fn bytes(whole: &StoreSettings) -> Bytes {
 }
 
 fn open_folder(path: &Path) -> Result<Folder, String> {
-    Folder::open(path).map_err(|error| match &error {
+    let folder = Folder::open(path).map_err(|error| match &error {
         FolderError::Io { source, .. } => format!("{error} ({source})"),
         FolderError::Locked(_) => error.to_string(),
-    })
+    })?;
+    Ok(folder.writing_back(sys::begin_write_back))
 }
 
 fn list(folder: &mut Folder) -> Result<Vec<(String, u64)>, String> {

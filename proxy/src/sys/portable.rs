@@ -1,6 +1,7 @@
 //! The system calls of systems other than Linux: what they lack does nothing, or fails so that the caller copies.
 
 use std::{
+    fs::File,
     io::{self, IoSliceMut},
     net::UdpSocket,
     os::fd::AsFd,
@@ -62,6 +63,10 @@ pub(super) fn forbid_fragments(_socket: &impl AsFd) -> bool {
 }
 
 pub(super) fn allow_fragments(_socket: &impl AsFd) {}
+
+pub(super) fn begin_write_back(_file: &File, _count: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// Stand-in on systems without splice.
 #[derive(Debug)]

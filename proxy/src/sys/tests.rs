@@ -249,3 +249,14 @@ fn fragments_are_forbidden_and_allowed_again_except_where_the_system_never_forbi
     assert!(!forbid_fragments(&socket));
     assert_eq!(discovery(), libc::IP_PMTUDISC_DONT);
 }
+
+#[test]
+fn the_system_begins_to_write_a_file_and_refuses_what_is_none() {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&[7; 8192]).expect("written");
+    for count in [0, 4096, 1 << 30] {
+        begin_write_back(&file, count).expect("a file system of a disk, or one in memory");
+    }
+    let device = File::open("/dev/null").expect("open");
+    begin_write_back(&device, 4096).expect_err("a device of bytes");
+}
