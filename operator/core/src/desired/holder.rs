@@ -146,4 +146,13 @@ mod tests {
         assert_eq!(holder(&metadata("kube-controller-manager", "Update", Some("scale"), None), Some(3)), None);
         assert_eq!(holder(&ObjectMeta::default(), Some(3)), None);
     }
+
+    #[test]
+    fn an_applier_of_other_fields_does_not_hold_replicas() {
+        let mut applied = metadata("argocd-controller", "Apply", None, None);
+        assert!(holder(&applied, Some(3)).is_some());
+        let entry = &mut applied.managed_fields.as_mut().expect("entries")[0];
+        entry.fields_v1.as_mut().expect("fields").0 = json!({"f:spec": {"f:template": {}}});
+        assert_eq!(holder(&applied, Some(3)), None);
+    }
 }

@@ -248,4 +248,20 @@ mod tests {
         let enrolments: Vec<_> = all(&world).into_values().map(|agent| agent.enrolment).collect();
         assert_eq!(enrolments, [Some(Enrolment { redemptions: 1, expire_seconds: 3600 })]);
     }
+
+    #[test]
+    fn labels_of_a_namespace_change_the_agents_of_others_only_at_a_gateway_with_more_than_it_takes() {
+        let text = r#"{"metadata": {}, "spec": {"gateway": {"name": "edge", "namespace": "ns"}, "targets": []}}"#;
+        let agent: ForwardAgent = serde_json::from_str(text).expect("an agent");
+        let own = ObjectKey::new("ns", "own");
+        let mut world = World::default();
+        world.agents.insert(own.clone(), agent.clone());
+        for number in 1..MAX_AGENTS {
+            world.agents.insert(ObjectKey::new("other", format!("a-{number}")), agent.clone());
+        }
+        let changes = Changes { namespaces: ["ns".to_owned()].into(), ..Changes::default() };
+        assert_eq!(changed(&world, &changes), BTreeSet::from([own]), "the gateway takes all of them");
+        world.agents.insert(ObjectKey::new("other", "last"), agent);
+        assert_eq!(changed(&world, &changes).len(), MAX_AGENTS + 1);
+    }
 }
