@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use operator_core::{Changes, Group, ObjectKey, Pod, Translator, World};
-use proxy_api::{Listener, Target, Transport, Version};
+use proxy_api::{Listener, Store, Target, Transport, Version};
 
 /// The gateway `infra/edge`, which admits everything that the tests need, and a Service of another namespace.
 const WORLD: &str = "kind: World
@@ -75,6 +75,13 @@ impl Scene {
     fn allow(&mut self, allowed: &str) {
         let allowed = serde_yaml::from_str(allowed).expect("allowedForwards");
         self.world.gateways.get_mut(&edge()).expect("the gateway").spec.allowed_forwards = Some(allowed);
+        self.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
+    }
+
+    /// The owner of the gateway names another server for streams, or none.
+    fn serve_streams(&mut self, server: Option<&str>) {
+        let server = server.map(|text| serde_yaml::from_str(text).expect("jetStream"));
+        self.world.gateways.get_mut(&edge()).expect("the gateway").spec.jet_stream = server;
         self.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
     }
 
@@ -181,6 +188,42 @@ fn networks_that_the_gateway_no_longer_allows_stop_it_and_others_are_followed() 
         scene.allow("{namespaces: {from: All}, addressCIDRs: [192.0.2.0/24]}");
         assert!(scene.listeners().is_empty());
     }
+}
+
+#[test]
+fn the_limits_of_its_tenant_are_followed() {
+    for mut scene in mistaken(&tcp(80, ADDRESS)) {
+        let tenants = "tenants: [{name: t, namespaces: {names: [shop]}, maxConnections: 7}]";
+        scene.allow(&format!("{{namespaces: {{from: All}}, addressCIDRs: [10.0.0.0/8], {tenants}}}"));
+        let limits: Vec<Option<u32>> = scene
+            .listeners()
+            .iter()
+            .map(|listener| listener.tenant_limits.as_ref().and_then(|limits| limits.max_connections))
+            .collect();
+        assert_eq!(limits, [Some(7)]);
+    }
+}
+
+#[test]
+fn the_server_of_its_streams_is_followed_and_without_one_it_stops() {
+    let durable = tcp(514, ADDRESS) + ", durable: {send: {relp: {}}, store: {jetStream: {maxBytes: 16777216}}}";
+    let world = WORLD.replace("spec: {", "spec: {jetStream: {url: 'nats://a:4222'}, ");
+    let mut scene = Scene::new(&(world + &forward("a", &durable)));
+    scene.edit(&forward("a", &tcp(0, ADDRESS)));
+    let urls = |scene: &Scene| -> Vec<String> {
+        let listeners = scene.listeners();
+        let durable = listeners.iter().filter_map(|listener| listener.durable.as_deref());
+        let urls = durable.filter_map(|durable| match &durable.store {
+            Store::JetStream { url, .. } => Some(url.clone()),
+            Store::Disk { .. } => None,
+        });
+        urls.collect()
+    };
+    assert_eq!(urls(&scene), ["nats://a:4222"]);
+    scene.serve_streams(Some("{url: 'nats://b:4222'}"));
+    assert_eq!(urls(&scene), ["nats://b:4222"]);
+    scene.serve_streams(None);
+    assert!(scene.listeners().is_empty());
 }
 
 #[test]
