@@ -93,10 +93,14 @@ fn a_kind_that_is_not_served_lacks_everything_and_few_fields_are_named() {
     let found = lacks(&own(), &published(&own()[1..]));
     assert_eq!((found[0].count, found[1].count), (2, 0));
     assert_eq!(found[0].fields, ["spec", "status"]);
-    let other_group = json!({"components": {"schemas": {"x": {
-        "x-kubernetes-group-version-kind": [{"group": "example.com", "kind": "PortForward", "version": "v1alpha1"}],
-    }}}});
-    assert_eq!(lacks(&own(), &other_group)[0].count, 2, "a kind of another group is another kind");
+    for (group, version) in [("example.com", "v1alpha1"), ("portlane.dev", "v1")] {
+        // A schema like this one lacks nothing.
+        let other = json!({"components": {"schemas": {"x": {
+            "x-kubernetes-preserve-unknown-fields": true,
+            "x-kubernetes-group-version-kind": [{"group": group, "kind": "PortForward", "version": version}],
+        }}}});
+        assert_eq!(lacks(&own(), &other)[0].count, 2, "a kind of {group}/{version} is another kind");
+    }
     let empty = edited(|properties| properties["spec"] = json!({"type": "object", "properties": {}}));
     assert!(empty[0].count > 5 && empty[0].fields.len() == 5, "{empty:?}");
     let text = warning(&dropped(&empty), "PortForward").expect("a warning");

@@ -63,6 +63,7 @@ fn a_proxy_that_counts_no_forwards_is_believed_as_far_as_its_list_is_whole() {
     assert_eq!((&list["total"], list["items"].as_array().map(Vec::len)), (&json!(2), Some(2)));
     assert_eq!((&list["forwards"], list.get("uncounted")), (&json!([{"forward": "ns/web", "total": 2}]), None));
     assert_eq!(list["unanswered"], json!(["ns/p2"]), "its total may be that of other namespaces");
+    assert_eq!(list.get("omittedForwards"), None, "the list has all forwards");
 }
 
 /// What is known of the forwards of a namespace of a scene.

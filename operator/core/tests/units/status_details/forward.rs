@@ -130,6 +130,7 @@ fn messages_that_are_kept_have_the_promises_of_their_sinks_and_no_others() {
         let others = ways.iter().filter(|(other, promise)| *other != way && told.contains(promise)).count();
         assert!(told.contains(promise) && others == 0, "{way}: {told}");
         assert!(told.contains("those of one source in order"), "{told}");
+        assert!(!told.contains("store.jetStream"), "no listener has a stream: {told}");
     }
     let told = kept(&mut scene, &[(json!({"udp": {}}), &disk), (json!({"relp": {}}), &disk)]);
     let at = |promise: &str| told.find(promise).unwrap_or_else(|| panic!("{told}"));
