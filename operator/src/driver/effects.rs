@@ -110,7 +110,7 @@ impl Effects {
                 });
             }
             Effect::ApplyAutoscaler(subject, scaler) => {
-                let result = Err(autoscalers::failed(&scaler.target, &no_result()));
+                let result = Err(autoscalers::failed(&scaler.target, &unfinished()));
                 let late = Scaled { subject: subject.clone(), scaler: scaler.clone(), result };
                 self.start("autoscalers", Some(Applied::Autoscaler(late)), async move {
                     let result = autoscalers::apply(&client, &scaler).await;
@@ -144,7 +144,7 @@ impl Effects {
     /// Checks the Secret of an agent.
     fn offer(&mut self, wanted: Wanted) {
         let enroller = self.enroller.clone();
-        let result = Err(format!("cannot check Secret {}: {}", wanted.secret(), no_result()));
+        let result = Err(format!("cannot check Secret {}: {}", wanted.secret(), unfinished()));
         let late = Offered { key: wanted.key.clone(), uid: wanted.identity.uid().to_owned(), result };
         self.start("Secrets of agents", Some(Applied::Enrolment(late)), async move {
             Some(Applied::Enrolment(enroller.offer(wanted).await))
@@ -201,6 +201,6 @@ impl Effects {
 }
 
 /// The failure of an effect that was given up.
-fn no_result() -> String {
-    format!("no result within {} s: the API server is slow", EFFECT_LIMIT.as_secs())
+fn unfinished() -> String {
+    format!("the work did not finish within {} s: the API server is slow", EFFECT_LIMIT.as_secs())
 }
