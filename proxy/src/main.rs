@@ -297,7 +297,7 @@ async fn serve(
         tokio::select! {
             _ = term.recv() => signalled = Some("SIGTERM"),
             _ = interrupt.recv() => signalled = Some("SIGINT"),
-            // The source ends by itself when the admin endpoint starts a drain.
+            // After a request to drain, the source ends at the next change, because nothing applies it.
             Ended = &mut source => {
                 is_following = false;
                 break;
@@ -311,7 +311,7 @@ async fn serve(
         tell_drain(proxy, signal, args.drain_seconds);
     }
     proxy.drain(Duration::from_secs(args.drain_seconds.into())).await;
-    let mut end = pin!(wait_for_end(proxy, &mut term, &mut interrupt));
+    let mut end = pin!(wait_for_end(args, proxy, signalled.is_some(), &mut term, &mut interrupt));
     // Meanwhile the source reports the drain, including sessions that were cut, to the operator.
     while is_following {
         tokio::select! {
@@ -353,13 +353,20 @@ async fn source(args: &Args, proxy: &Proxy, hangup: Signal) -> Ended {
     document::follow(args.config.clone().unwrap_or_default(), proxy, hangup).await
 }
 
-/// Waits for the last session to end; another signal ends the wait.
-async fn wait_for_end(proxy: &Proxy, term: &mut Signal, interrupt: &mut Signal) {
+/// Waits for the last session to end. The first signal asks for a drain, even if one has already begun, and the second
+/// one ends the wait.
+async fn wait_for_end(args: &Args, proxy: &Proxy, mut is_signalled: bool, term: &mut Signal, interrupt: &mut Signal) {
     while !proxy.has_ended() {
-        tokio::select! {
-            _ = term.recv() => proxy.stop_waiting(),
-            _ = interrupt.recv() => proxy.stop_waiting(),
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        let signal = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = tokio::time::sleep(Duration::from_millis(20)) => continue,
+        };
+        if is_signalled {
+            proxy.stop_waiting();
+        } else {
+            is_signalled = true;
+            tell_drain(proxy, signal, args.drain_seconds);
         }
     }
 }

@@ -183,3 +183,25 @@ fn a_signal_during_a_drain_that_was_asked_for_promises_no_deadline_of_its_own() 
     program.signal(Signal::INT);
     program.wait_for_end(Duration::from_secs(20));
 }
+
+#[test]
+fn the_first_signal_lets_sessions_continue_although_an_edit_during_a_drain_could_not_be_applied() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, health, admin) = (free_port(), free_port(), free_port());
+    let mut program = Program::proxy(&document(port, backend.port), health, admin, &["--drain-seconds", "60"]);
+    let mut live = connect(port).expect("connect");
+    round_trip(&mut live, b"x").expect("echo");
+    assert!(ask_to_drain(admin, "").contains("202"));
+    until("it drains", || http_get(health, "/readyz").expect("an answer").0 == 503);
+    // This makes the proxy try to apply the file at once, as after an edit.
+    program.signal(Signal::HUP);
+    program.wait("reading", "configuration");
+    let seen = program.events().len();
+    program.signal(Signal::TERM);
+    let told = program.wait_after(seen, "draining", "process");
+    let expected = "SIGTERM: 1 live session can continue until the end of the drain that has already begun";
+    assert_eq!(told["message"], expected);
+    round_trip(&mut live, b"x").expect("a live session keeps running");
+    program.signal(Signal::TERM);
+    program.wait_for_end(Duration::from_secs(20));
+}
