@@ -246,7 +246,6 @@ fn gateway_item(forward: &PortForward, found: &Fetched<Option<ForwardGateway>>) 
 /// The endpoints: those of each Service, the instances of each agent, and the health that proxies found.
 fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
     const NAME: &str = "endpoints";
-    let key = key(&facts.forward);
     let mut items = backends::endpoints(facts);
     items.extend(backends::instances(facts));
     items.extend(status.listeners.iter().filter_map(|listener| {
@@ -259,12 +258,7 @@ fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
         let word = health(found);
         let check =
             Check::new(format!("listener {}", listener.name), outcome, format!("healthy as proxies see them: {word}"));
-        let hint = format!(
-            "does the server listen, and does every NetworkPolicy admit the proxies? Failed sessions: kubectl portlane \
-             logs -n {} {}",
-            key.namespace, key.name
-        );
-        Some(if found == BackendHealth::None { check.hint(hint) } else { check })
+        Some(if found == BackendHealth::None { check.hint(backends::unhealthy(facts, &listener.name)) } else { check })
     }));
     let outcome = worst(items.iter().map(|item| item.outcome));
     let detail = match outcome {

@@ -121,6 +121,39 @@ pub(super) fn instances(facts: &Facts) -> Vec<Check> {
     items
 }
 
+/// The next step for a listener without a healthy backend. A backend of an agent is unhealthy while no instance is
+/// connected, whatever its server does.
+pub(super) fn unhealthy(facts: &Facts, listener: &str) -> String {
+    let ObjectKey { namespace, name } = key(&facts.forward);
+    let listeners = facts.forward.spec.listeners.iter().filter(|it| it.name == listener);
+    let backends: Vec<&Backend> = listeners.flat_map(|it| &it.backends).collect();
+    let dialling: Vec<&str> = backends.iter().filter_map(|it| Some(it.tunnel.as_ref()?.agent.as_str())).collect();
+    let servers = format!(
+        "does the server listen, and does every NetworkPolicy admit the proxies? Failed sessions: kubectl portlane logs \
+         -n {namespace} {name}"
+    );
+    if dialling.is_empty() {
+        return servers;
+    }
+    let finding = if dialling.iter().any(|agent| may_be_connected(facts, agent)) {
+        "is the agent connected to every proxy, and does the server listen where the agent can reach it? See"
+    } else {
+        "no agent is connected: see"
+    };
+    let step =
+        format!("{finding} kubectl -n {namespace} get forwardagents, and the log of portlane agent where it runs");
+    if dialling.len() == backends.len() { step } else { format!("{step}; for the other backends: {servers}") }
+}
+
+/// Whether an instance of an agent is connected, as far as is known: an agent that cannot be read may have one.
+fn may_be_connected(facts: &Facts, agent: &str) -> bool {
+    match facts.agents.get(&agent_key(&facts.forward, agent)) {
+        Some(Ok(Some(agent))) => agent.status.as_ref().is_some_and(|status| !status.instances.is_empty()),
+        Some(Ok(None)) => false,
+        Some(Err(_)) | None => true,
+    }
+}
+
 /// One item for each Service that exists.
 pub(super) fn endpoints(facts: &Facts) -> Vec<Check> {
     let exists = |key: &ObjectKey| matches!(facts.services.get(key), Some(Ok(Some(service))) if !is_external(service));

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::access::{Place, Unknown};
 
 /// What is known of a forward to a gateway with this status.
 fn facts(is_suspended: bool, status: &Value) -> Facts {
@@ -131,4 +132,42 @@ fn a_gateway_whose_fleet_is_outdated_deserves_attention() {
     let said = |detail: &str, has_hint| Some((Outcome::Warning, detail.to_owned(), has_hint));
     assert_eq!(item("Queued"), said("Queued: m", false), "the message names the fleet that goes first");
     assert_eq!(item("ProgressDeadlineExceeded"), said("ProgressDeadlineExceeded: m", true));
+}
+
+#[test]
+fn a_listener_without_a_healthy_backend_leads_to_the_agents_that_it_depends_on() {
+    let hint = |backends: Value, agent: Fetched<Value>| {
+        let listener = json!({"name": "pg", "protocol": "TCP", "port": 5432, "backends": "None"});
+        let mut facts = facts(false, &json!({"listeners": [listener]}));
+        for listener in &mut facts.forward.spec.listeners {
+            listener.backends = serde_json::from_value(backends.clone()).expect("backends");
+        }
+        let agent = agent.map(|status| {
+            let target = json!({"host": "db.lan", "port": 5432});
+            let metadata = json!({"name": "home", "namespace": "shop"});
+            let object = json!({"metadata": metadata, "spec": {"targets": [target]}, "status": status});
+            serde_json::from_value(object).expect("an agent")
+        });
+        facts.agents.insert(ObjectKey::new("shop", "home"), agent);
+        let items = report(&facts).steps.into_iter().find(|step| step.check.name == "endpoints").map(|step| step.items);
+        let listener = items.into_iter().flatten().find(|item| item.name == "listener pg");
+        listener.and_then(|item| item.hint).unwrap_or_default()
+    };
+    let tunnel = || json!({"tunnel": {"agent": "home", "host": "db.lan", "port": 5432}});
+    let address = || json!({"address": {"host": "192.0.2.1", "port": 5432}});
+    let connected = || Ok(json!({"instances": [{"name": "pi4", "version": "0.1.0", "carriers": "1/1"}]}));
+    let (agents, servers) =
+        ("kubectl -n shop get forwardagents", "does the server listen, and does every NetworkPolicy");
+    let away = hint(json!([tunnel()]), Ok(json!({})));
+    assert!(away.starts_with("no agent is connected: see ") && away.contains(agents), "{away}");
+    assert!(away.contains("the log of portlane agent") && !away.contains(servers), "{away}");
+    let reached = hint(json!([tunnel()]), connected());
+    assert!(reached.starts_with("is the agent connected to every proxy") && reached.contains(agents), "{reached}");
+    let (resource, place) = ("forwardagents.portlane.dev".to_owned(), Place::Namespace("shop".to_owned()));
+    let forbidden = Unknown::Forbidden { verb: "get", resource, place };
+    assert_eq!(hint(json!([tunnel()]), Err(forbidden)), reached, "it is not known");
+    let both = hint(json!([tunnel(), address()]), Ok(json!({})));
+    assert!(both.starts_with("no agent is connected") && both.contains(servers), "{both}");
+    let direct = hint(json!([address()]), connected());
+    assert!(direct.starts_with(servers) && !direct.contains("agent"), "{direct}");
 }
