@@ -69,6 +69,9 @@ impl Published {
     }
 
     /// The report as it is true now. `is_draining`: every listener was closed after this report, which is the last one.
+    ///
+    /// The operator is not sent this: it counts no pod that terminates, and in any other pod it takes a
+    /// listener that is `Draining` for one without a report.
     #[must_use]
     pub fn shown(&self, is_draining: bool) -> Arc<Report> {
         let mut report = self.report.clone();
